@@ -1,0 +1,1 @@
+"""What the organisations and the coordinator must agree on."""

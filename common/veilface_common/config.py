@@ -1,0 +1,250 @@
+"""The settings of a federation: frozen dataclasses, parsed once from Flower's flat dict.
+
+Presets live in `veilface_simulations.experiment`; vary one with `dataclasses.replace`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from veilface_common.errors import ConfigError
+
+ModelName = Literal["tiny", "base", "classic"]
+StrategyName = Literal["fedavg", "fedavgm", "fedadam", "fedprox"]
+OptimizerName = Literal["sgd", "adamw"]
+Precision = Literal["auto", "fp32", "bf16"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Scalar = bool | int | float | str
+
+MODEL_PIXELS: Mapping[ModelName, int] = {"tiny": 64, "base": 112, "classic": 64}
+
+
+def _check(condition: bool, setting: str, got: object, expected: str) -> None:  # noqa: FBT001 -- reads as an assertion
+    if not condition:
+        raise ConfigError(f"expected {setting} {expected}, got {got!r}")
+
+
+def _check_range(setting: str, value: float, low: float, high: float) -> None:
+    _check(math.isfinite(value) and low <= value <= high, setting, value, f"in [{low:g}, {high:g}]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which network embeds a face; `dimension` is the length of a template."""
+
+    name: ModelName = "tiny"
+    dimension: int = 128
+
+    def __post_init__(self) -> None:
+        _check_range("model.dimension", self.dimension, 2, 4096)
+
+    @property
+    def pixels(self) -> int:
+        """Side of the square image that the network looks at."""
+        return MODEL_PIXELS[self.name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """How much a training photograph is varied; every strength 0 leaves it as it is."""
+
+    flip: bool = True
+    shift: float = 0.08  # largest translation, as a share of the side
+    scale: float = 0.12  # largest zoom in or out, as a share
+    rotation_degrees: float = 8.0
+    brightness: float = 0.3
+    contrast: float = 0.3
+    saturation: float = 0.3
+    grey: float = 0.1  # probability of dropping colour
+    blur: float = 0.1  # probability of a slight blur
+    erase: float = 0.3  # probability of covering a rectangle
+
+    def __post_init__(self) -> None:
+        _check_range("augmentation.shift", self.shift, 0, 0.5)
+        _check_range("augmentation.scale", self.scale, 0, 0.9)
+        _check_range("augmentation.rotation-degrees", self.rotation_degrees, 0, 180)
+        for name in ("brightness", "contrast", "saturation", "grey", "blur", "erase"):
+            _check_range(f"augmentation.{name}", getattr(self, name), 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """The cosine-margin softmax (CosFace) that the embedding is trained against."""
+
+    scale: float = 16.0
+    margin: float = 0.2
+    learning_rate_factor: float = 1.0  # the head's rate, relative to the network's
+
+    def __post_init__(self) -> None:
+        _check_range("head.scale", self.scale, 0.1, 1000)
+        _check_range("head.margin", self.margin, 0, 1)
+        _check_range("head.learning-rate-factor", self.learning_rate_factor, 0, 1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What an organisation does in one round."""
+
+    local_epochs: float = 1.0  # passes over its photographs in a round
+    batch_size: int = 64
+    optimizer: OptimizerName = "sgd"
+    learning_rate: float = 0.1  # the peak; see `learning_rate_at`
+    warmup: float = 0.05  # share of the rounds in which the rate rises
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    max_gradient_norm: float = 5.0
+    proximal: float = 0.0  # FedProx's mu
+
+    def __post_init__(self) -> None:
+        _check_range("training.local-epochs", self.local_epochs, 1e-3, 1000)
+        _check_range("training.batch-size", self.batch_size, 1, 65536)
+        _check_range("training.learning-rate", self.learning_rate, 0, 100)
+        _check_range("training.warmup", self.warmup, 0, 1)
+        _check_range("training.momentum", self.momentum, 0, 0.9999)
+        _check_range("training.weight-decay", self.weight_decay, 0, 10)
+        _check_range("training.max-gradient-norm", self.max_gradient_norm, 1e-6, 1e9)
+        _check_range("training.proximal", self.proximal, 0, 1e6)
+
+    def learning_rate_at(self, progress: float) -> float:
+        """Return the rate at `progress` in [0, 1] of the whole run: linear rise, cosine fall."""
+        if progress < self.warmup:
+            return self.learning_rate * (0.1 + 0.9 * progress / self.warmup)
+        fall = (progress - self.warmup) / max(1.0 - self.warmup, 1e-9)
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(fall, 1.0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederationConfig:
+    """What the coordinator decides."""
+
+    rounds: int = 20
+    strategy: StrategyName = "fedavg"
+    server_learning_rate: float = 1.0
+    server_momentum: float = 0.9
+    fraction: float = 1.0  # share of the organisations asked in a round
+    min_replies: int = 1
+    weights: str = ""  # declared weights, "name=2,other=1"; empty: equal
+    max_update_norm: float = 1e3
+    timeout_seconds: float = 3600.0
+    keep_every: int = 0  # keep the model of every n-th round; 0: the last alone
+
+    def __post_init__(self) -> None:
+        _check_range("federation.rounds", self.rounds, 1, 100_000)
+        _check_range("federation.server-learning-rate", self.server_learning_rate, 1e-6, 100)
+        _check_range("federation.server-momentum", self.server_momentum, 0, 0.9999)
+        _check_range("federation.fraction", self.fraction, 1e-6, 1)
+        _check_range("federation.min-replies", self.min_replies, 1, 1_000_000)
+        _check_range("federation.max-update-norm", self.max_update_norm, 1e-9, 1e12)
+        _check_range("federation.timeout-seconds", self.timeout_seconds, 1, 1e7)
+        _check_range("federation.keep-every", self.keep_every, 0, 100_000)
+        self.declared_weights()
+
+    def declared_weights(self) -> dict[str, float]:
+        """Return the declared weight of each named organisation.
+
+        Raises:
+            ConfigError: an entry is not NAME=POSITIVE NUMBER.
+        """
+        weights = {}
+        for entry in filter(None, self.weights.split(",")):
+            name, _, number = entry.partition("=")
+            try:
+                weights[name.strip()] = float(number)
+            except ValueError:
+                raise ConfigError(
+                    f"expected federation.weights as NAME=NUMBER,..., got {entry!r}"
+                ) from None
+            _check_range("federation.weights", weights[name.strip()], 1e-6, 1e9)
+        return weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that both sides of a federation agree on before it starts."""
+
+    seed: int = 0
+    device: Device = "auto"
+    precision: Precision = "auto"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    federation: FederationConfig = field(default_factory=FederationConfig)
+
+    def __post_init__(self) -> None:
+        _check_range("seed", self.seed, 0, 2**31 - 1)
+
+
+T = TypeVar("T")
+
+
+def to_flat(config: Any, prefix: str = "") -> dict[str, Scalar]:
+    """Return a configuration as Flower's run configuration holds it: dotted keys, scalars."""
+    flat: dict[str, Scalar] = {}
+    for entry in dataclasses.fields(config):
+        value = getattr(config, entry.name)
+        key = prefix + entry.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            flat |= to_flat(value, key + ".")
+        else:
+            flat[key] = value
+    return flat
+
+
+def from_flat(kind: type[T], flat: Mapping[str, object]) -> T:
+    """Return the configuration that `to_flat` wrote; keys left out keep their defaults.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong type or out of its range.
+    """
+    known, settings = _collect(kind, flat, "")
+    unknown = sorted(set(flat) - known)
+    if unknown:
+        raise ConfigError(
+            f"unknown setting {unknown[0]!r}", hint="known: " + ", ".join(sorted(known))
+        )
+    return kind(**settings)
+
+
+def _collect(
+    kind: Any, flat: Mapping[str, object], prefix: str
+) -> tuple[set[str], dict[str, object]]:
+    known: set[str] = set()
+    settings: dict[str, object] = {}
+    types = typing.get_type_hints(kind)
+    for entry in dataclasses.fields(kind):
+        key = prefix + entry.name.replace("_", "-")
+        wanted = types[entry.name]
+        if dataclasses.is_dataclass(wanted):
+            below, nested = _collect(wanted, flat, key + ".")
+            known |= below
+            settings[entry.name] = typing.cast("Any", wanted)(**nested)
+        else:
+            known.add(key)
+            if key in flat:
+                settings[entry.name] = _typed(key, wanted, flat[key])
+    return known, settings
+
+
+def _typed(key: str, wanted: Any, value: object) -> object:
+    """Return `value` as the wanted type: text from a command line is read, nothing is guessed."""
+    choices = typing.get_args(wanted)
+    if choices:
+        _check(value in choices, key, value, "one of " + ", ".join(map(str, choices)))
+        return value
+    if wanted is bool and isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        if wanted is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+            return float(value)
+        if wanted is int and isinstance(value, str):
+            return int(value)
+    except ValueError:
+        pass
+    _check(type(value) is wanted, key, value, f"as {wanted.__name__}")
+    return value

@@ -1,0 +1,1 @@
+"""What sees only sums: the coordinator of a federation."""

@@ -1,0 +1,1 @@
+"""What invents the world: drawn people, partitions and whole federations on one machine."""
