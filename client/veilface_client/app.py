@@ -1,0 +1,69 @@
+"""The Flower ClientApp: a courier. No data, no keys, no torch; it forwards to the keeper.
+
+Where the keeper is, only the organisation says: the node's own setting `keeper`, or the variable
+VEILFACE_KEEPER. Nothing in a message or in the run's configuration can point it elsewhere.
+
+    folder:PATH        the organisation's folder, the keeper is called in this process (simulation)
+    simulation:PATH    a folder of such folders; Flower's partition number picks one
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from veilface_common import protocol
+from veilface_common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from veilface_client.keeper import Keeper
+
+KEEPER_SETTING = "keeper"
+KEEPER_VARIABLE = "VEILFACE_KEEPER"
+
+app = ClientApp()
+
+
+@app.query("describe")
+def describe(message: Message, context: Context) -> Message:
+    """Answer under which name the organisation takes part."""
+    description = _keeper(context).describe()
+    content = protocol.to_record(protocol.encode_description(description))
+    return Message(content, reply_to=message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Carry a round's request to the keeper, and back what it is willing to release."""
+    request = protocol.decode_request(protocol.from_record(message.content))
+    reply = _keeper(context).train(request)
+    return Message(protocol.to_record(protocol.encode_reply(reply)), reply_to=message)
+
+
+def _keeper(context: Context) -> Keeper:
+    from veilface_client.keeper import Keeper  # noqa: PLC0415 -- torch, only when called in process
+
+    return Keeper.open(_folder(context))
+
+
+def _folder(context: Context) -> Path:
+    """Return the organisation's folder.
+
+    Raises:
+        ConfigError: no address, or one of an unknown kind.
+    """
+    address = context.node_config.get(KEEPER_SETTING) or os.environ.get(KEEPER_VARIABLE, "")
+    kind, _, where = str(address).partition(":")
+    if kind == "folder" and where:
+        return Path(where)
+    if kind == "simulation" and where:
+        folders = sorted(path for path in Path(where).iterdir() if path.is_dir())
+        return folders[int(context.node_config["partition-id"])]
+    raise ConfigError(
+        f"expected the keeper's address as folder:PATH, got {str(address)!r}",
+        hint=f"set {KEEPER_VARIABLE}",
+    )

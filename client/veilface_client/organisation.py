@@ -1,0 +1,55 @@
+"""What an organisation keeps in its folder: who it is and which photographs are its own.
+
+DIR/organisation.json    {"schema": 1, "name": ..., "faces": PATH OF THE CACHE, "people": [...]}
+DIR/state/               the head between rounds; it never leaves
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from veilface_common.errors import ArtifactError
+from veilface_common.files import write_atomically
+
+SCHEMA = 1
+SETTINGS = "organisation.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Organisation:
+    """An organisation's own settings; `people` are the rows of persons in the cached faces."""
+
+    name: str
+    faces: Path
+    people: tuple[int, ...]
+
+
+def save_organisation(folder: Path, organisation: Organisation) -> None:
+    """Write the settings into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    body = {
+        "schema": SCHEMA,
+        "name": organisation.name,
+        "faces": str(organisation.faces),
+        "people": list(organisation.people),
+    }
+    write_atomically(folder / SETTINGS, (json.dumps(body) + "\n").encode())
+
+
+def load_organisation(folder: Path) -> Organisation:
+    """Return the settings in `folder`.
+
+    Raises:
+        ArtifactError: they are missing, damaged or of another schema.
+    """
+    path = folder / SETTINGS
+    try:
+        body = json.loads(path.read_bytes())
+        if body["schema"] != SCHEMA:
+            raise ArtifactError(f"expected schema {SCHEMA} in {path}, got {body['schema']!r}")
+        people = tuple(int(person) for person in body["people"])
+        return Organisation(name=str(body["name"]), faces=Path(body["faces"]), people=people)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"expected an organisation's settings in {path}") from error

@@ -1,0 +1,80 @@
+"""The organisations behind Flower's grid: names instead of node numbers, reasons instead of gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from veilface_common import protocol
+from veilface_common.errors import FederationError, ProtocolError, VeilfaceError
+from veilface_common.protocol import Description, TrainReply, TrainRequest
+from veilface_server.rounds import Answers
+
+
+class GridMembers:
+    """The members of a federation, asked once for their names and then reached by them."""
+
+    def __init__(self, grid: Grid, timeout_seconds: float) -> None:
+        self._grid = grid
+        self._timeout_seconds = timeout_seconds
+        self._nodes: dict[str, int] = {}
+
+    def names(self) -> Sequence[str]:
+        """Return the names of the organisations that answer, sorted.
+
+        Raises:
+            FederationError: two nodes answer to one name.
+        """
+        nodes = list(self._grid.get_node_ids())
+        content = protocol.to_record(protocol.Envelope(header="{}"))
+        self._nodes = {}
+        for reply in self._send(nodes, protocol.DESCRIBE, content, group="describe"):
+            description = _description(reply)
+            if isinstance(description, VeilfaceError):
+                continue  # a node that cannot say who it is takes no part; too few end the run
+            if description.organisation in self._nodes:
+                raise FederationError(f"two nodes call themselves {description.organisation!r}")
+            self._nodes[description.organisation] = reply.metadata.src_node_id
+        return sorted(self._nodes)
+
+    def train(self, names: Sequence[str], request: TrainRequest) -> Answers:
+        """Send the request to the named organisations; every one gets a reply or a reason."""
+        content = protocol.to_record(protocol.encode_request(request))
+        owners = {self._nodes[name]: name for name in names}
+        answers: dict[str, TrainReply | VeilfaceError] = {
+            name: FederationError(f"no reply within {self._timeout_seconds:g} s") for name in names
+        }
+        for reply in self._send(list(owners), protocol.TRAIN, content, group=str(request.round)):
+            name = owners.get(reply.metadata.src_node_id)
+            if name is not None:
+                answers[name] = _reply(reply)
+        return answers
+
+    def _send(
+        self, nodes: Sequence[int], message_type: str, content: RecordDict, group: str
+    ) -> list[Message]:
+        messages = [Message(content, node, message_type, group_id=group) for node in sorted(nodes)]
+        return list(self._grid.send_and_receive(messages, timeout=self._timeout_seconds))
+
+
+def _description(reply: Message) -> Description | VeilfaceError:
+    try:
+        return protocol.decode_description(_envelope(reply))
+    except VeilfaceError as error:
+        return error
+
+
+def _reply(reply: Message) -> TrainReply | VeilfaceError:
+    try:
+        return protocol.decode_reply(_envelope(reply))
+    except VeilfaceError as error:
+        return error
+
+
+def _envelope(reply: Message) -> protocol.Envelope:
+    if reply.has_error():
+        reason = (reply.error.reason or "no reason given").strip().splitlines()
+        raise ProtocolError(f"failed: {reason[-1] if reason else 'no reason given'}")
+    return protocol.from_record(reply.content)

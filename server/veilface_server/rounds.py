@@ -1,0 +1,171 @@
+"""The round loop: sample, send, check, aggregate, write down. It resumes at any round."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from veilface_common import models, tensors
+from veilface_common.config import FederationConfig, RunConfig
+from veilface_common.errors import ConfigError, FederationError, VeilfaceError
+from veilface_common.models.weights import read_weights
+from veilface_common.protocol import TrainReply, TrainRequest
+from veilface_server import checkpoint
+from veilface_server.aggregation import (
+    ServerState,
+    Strategy,
+    strategy,
+    verify_update,
+    weighted_mean,
+)
+
+Answers = Mapping[str, TrainReply | VeilfaceError]
+
+
+class Members(Protocol):
+    """The organisations of a federation, as the round loop sees them."""
+
+    def names(self) -> Sequence[str]:
+        """Return the names of the organisations that answer, sorted."""
+        ...
+
+    def train(self, names: Sequence[str], request: TrainRequest) -> Answers:
+        """Send the request to the named organisations; every one gets a reply or a reason."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A round's replies after the checks: what may be summed, and who was left out and why."""
+
+    updates: Mapping[str, tensors.Tensors]
+    left_out: Mapping[str, str]
+
+
+def run_rounds(
+    members: Members,
+    config: RunConfig,
+    folder: Path,
+    clock: Callable[[], float] = time.monotonic,
+) -> ServerState:
+    """Train until the last round; every finished round is on disk in `folder` before the next.
+
+    Raises:
+        FederationError: too few organisations answered; the last good model is kept.
+        ConfigError, ArtifactError: `folder` holds another run, or a damaged one.
+    """
+    algorithm = strategy(config.federation)
+    state = checkpoint.load_state(folder, config) or algorithm.init(_initial_model(config))
+    names = _verify_names(members.names(), config.federation)
+    while state.round < config.federation.rounds:
+        state = _run_round(members, names, state, algorithm, config, folder, clock)
+    return state
+
+
+def sample_organisations(
+    names: Sequence[str], config: FederationConfig, seed: int, round_number: int
+) -> list[str]:
+    """Return who is asked in a round: a share of all, derived from (seed, round) alone."""
+    count = max(config.min_replies, round(config.fraction * len(names)))
+    if count >= len(names):
+        return sorted(names)
+    generator = np.random.default_rng((seed, round_number))
+    return sorted(generator.choice(sorted(names), size=count, replace=False).tolist())
+
+
+def check_answers(
+    answers: Answers, model: tensors.Tensors, round_number: int, max_norm: float
+) -> Checked:
+    """Return the updates that may be summed; an organisation at fault is named and left out."""
+    updates: dict[str, tensors.Tensors] = {}
+    left_out: dict[str, str] = {}
+    for name, answer in answers.items():
+        try:
+            if isinstance(answer, VeilfaceError):
+                raise answer
+            updates[name] = _checked_update(name, answer, model, round_number, max_norm)
+        except VeilfaceError as error:
+            left_out[name] = str(error)
+    return Checked(updates=updates, left_out=left_out)
+
+
+def _checked_update(
+    name: str, reply: TrainReply, model: tensors.Tensors, round_number: int, max_norm: float
+) -> tensors.Tensors:
+    if (reply.organisation, reply.round) != (name, round_number):
+        raise FederationError(
+            f"expected a reply of {name!r} for round {round_number}, "
+            f"got one of {reply.organisation!r} for round {reply.round}"
+        )
+    update = tensors.from_bytes(reply.update)
+    verify_update(update, model, max_norm)
+    return update
+
+
+def _run_round(  # noqa: PLR0913 -- the loop's own state, passed on whole
+    members: Members,
+    names: Sequence[str],
+    state: ServerState,
+    algorithm: Strategy,
+    config: RunConfig,
+    folder: Path,
+    clock: Callable[[], float],
+) -> ServerState:
+    started = clock()
+    number = state.round + 1
+    chosen = sample_organisations(names, config.federation, config.seed, number)
+    request = TrainRequest(round=number, config=config, model=tensors.to_bytes(state.model))
+    answers = members.train(chosen, request)
+    checked = check_answers(answers, state.model, number, config.federation.max_update_norm)
+    _verify_enough(checked, config.federation, number)
+    mean = weighted_mean(checked.updates, config.federation.declared_weights())
+    state = algorithm.apply(state, mean)
+    record = checkpoint.RoundRecord(
+        round=number,
+        accepted=tuple(sorted(checked.updates)),
+        left_out=checked.left_out,
+        update_norms={name: tensors.norm(update) for name, update in checked.updates.items()},
+        model_sha256=hashlib.sha256(tensors.to_bytes(state.model)).hexdigest(),
+        seconds=round(clock() - started, 3),
+    )
+    checkpoint.save_round(folder, state, record, config, keep=_is_kept(number, config.federation))
+    return state
+
+
+def _initial_model(config: RunConfig) -> tensors.Tensors:
+    return read_weights(models.build(config.model, config.seed))
+
+
+def _is_kept(number: int, config: FederationConfig) -> bool:
+    return config.keep_every > 0 and (number % config.keep_every == 0 or number == config.rounds)
+
+
+def _verify_names(names: Sequence[str], config: FederationConfig) -> list[str]:
+    if len(names) < config.min_replies:
+        raise FederationError(
+            f"expected at least {config.min_replies} organisations, got {len(names)}"
+        )
+    unknown = sorted(set(config.declared_weights()) - set(names))
+    if unknown:
+        raise ConfigError(
+            f"a weight is declared for {unknown[0]!r}, which is no member",
+            hint="members: " + ", ".join(names),
+        )
+    return sorted(names)
+
+
+def _verify_enough(checked: Checked, config: FederationConfig, number: int) -> None:
+    if len(checked.updates) >= config.min_replies:
+        return
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(checked.left_out.items()))
+    raise FederationError(
+        f"round {number}: expected at least {config.min_replies} usable replies, "
+        f"got {len(checked.updates)} ({reasons})",
+        hint="the model of the round before is kept; mend the cause and resume",
+    )

@@ -1,0 +1,129 @@
+"""What a simulation is asked to do: frozen presets, one experiment, and its file for resuming."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from veilface_common.config import (
+    FederationConfig,
+    HeadConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+    from_flat,
+    to_flat,
+)
+from veilface_common.errors import ArtifactError, ConfigError, VeilfaceError
+from veilface_common.files import write_atomically
+
+ArmName = Literal["local", "federated", "central"]
+Engine = Literal["flower", "inprocess"]
+ARMS: tuple[ArmName, ...] = get_args(ArmName)
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+SETTINGS = "run.json"
+SCHEMA = 1
+
+_BASE = RunConfig(federation=FederationConfig(rounds=50, keep_every=10))
+PRESETS: Mapping[str, RunConfig] = {
+    # A few minutes on two cores: the demonstration on drawn people.
+    "demo": replace(_BASE, federation=FederationConfig(rounds=20, keep_every=4)),
+    # A few thousand real photographs; what it reaches stands in the README.
+    "faces": _BASE,
+    # The network of the founding article, as a reference row.
+    "classic": replace(_BASE, model=ModelConfig(name="classic")),
+    # The larger network at 112 px, for pictures sharp enough and machines fast enough.
+    "base": replace(_BASE, model=ModelConfig(name="base")),
+    # Cheapest, only for tests: it shows that everything runs and learns nothing worth having.
+    "smoke": replace(
+        _BASE,
+        head=HeadConfig(scale=16.0, margin=0.0),
+        training=TrainingConfig(batch_size=32, learning_rate=0.05),
+        federation=FederationConfig(rounds=2, keep_every=1),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One call of `veilface-sim run`, with every default filled in."""
+
+    data: str
+    config: RunConfig
+    evaluate_on: str | None = None
+    pairs: str | None = None  # LFW's pairs file
+    organisations: int = 4
+    arms: tuple[ArmName, ...] = ARMS
+    preset: str = "demo"
+    engine: Engine = "flower"
+    held_out: float = 0.2
+    skew: float = 0.0
+    shared: float = 0.0
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.arms or len(set(self.arms)) != len(self.arms) or set(self.arms) - set(ARMS):
+            raise ConfigError(
+                f"expected arms out of {', '.join(ARMS)}, got {','.join(self.arms) or 'none'}"
+            )
+        if self.engine not in ENGINES:
+            raise ConfigError(f"expected engine out of {', '.join(ENGINES)}, got {self.engine!r}")
+        if not 1 <= self.organisations <= 10_000:
+            raise ConfigError(f"expected organisations in [1, 10000], got {self.organisations}")
+        if not 1 <= self.workers <= 1024:
+            raise ConfigError(f"expected workers in [1, 1024], got {self.workers}")
+
+    @property
+    def seed(self) -> int:
+        """The seed from which everything that is drawn by chance follows."""
+        return self.config.seed
+
+
+def preset(name: str) -> RunConfig:
+    """Return a preset by its name. Raises ConfigError when there is none."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}", hint="known: " + ", ".join(PRESETS))
+    return PRESETS[name]
+
+
+def default_preset(data: str) -> str:
+    """Return the preset for a source when none is named."""
+    return "demo" if data.startswith("drawn:") else "faces"
+
+
+def save_experiment(folder: Path, experiment: Experiment, command: str) -> None:
+    """Write what is run into its folder, so that it can be resumed and repeated."""
+    body = {key: value for key, value in asdict(experiment).items() if key != "config"}
+    body |= {"schema": SCHEMA, "command": command, "config": to_flat(experiment.config)}
+    write_atomically(folder / SETTINGS, (json.dumps(body, indent=2) + "\n").encode())
+
+
+def load_experiment(folder: Path) -> tuple[Experiment, str]:
+    """Return the experiment in a run's folder and the command that started it.
+
+    Raises:
+        ArtifactError: there is none, or it is damaged.
+    """
+    path = folder / SETTINGS
+    try:
+        body = json.loads(path.read_bytes())
+        if body.pop("schema") != SCHEMA:
+            raise ArtifactError(f"expected schema {SCHEMA} in {path}")
+        command = str(body.pop("command"))
+        config = from_flat(RunConfig, body.pop("config"))
+        known = {entry.name for entry in fields(Experiment)}
+        settings = {key: value for key, value in body.items() if key in known}
+        settings["arms"] = cast("tuple[ArmName, ...]", tuple(settings["arms"]))
+        return Experiment(config=config, **settings), command
+    except OSError as error:
+        raise ArtifactError(
+            f"expected a run to resume in {folder}, got no {SETTINGS}",
+            hint="name the folder that --out named",
+        ) from error
+    except ArtifactError:
+        raise
+    except (ValueError, KeyError, TypeError, VeilfaceError) as error:
+        raise ArtifactError(f"expected a run's settings in {path}, got a damaged file") from error

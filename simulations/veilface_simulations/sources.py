@@ -1,0 +1,82 @@
+"""Every source that the client room knows, and one more: people who are drawn.
+
+drawn:PEOPLExPHOTOS     such as drawn:240x12; the people follow from the seed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from veilface_client.images import Crop
+from veilface_client.sources import Photograph, Source, open_source
+from veilface_common.errors import ConfigError
+from veilface_simulations import drawn, portrait, sitter
+
+Purpose = Literal["train", "evaluate"]
+KINDS_HELP = (
+    "drawn:PEOPLExPHOTOS, folder:PATH, lfw:PATH, orl:PATH, celeba:PATH, vggface2:PATH, casia:PATH "
+    "or ms1m:PATH"
+)
+_DRAWN = re.compile(r"(\d{1,7})x(\d{1,5})")
+# Drawn people to train on and drawn people to evaluate on come from seeds that never meet.
+_STREAM: dict[Purpose, int] = {"train": 0, "evaluate": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnSource:
+    """People who do not exist: a person follows from (seed, number), a photograph too."""
+
+    name: str
+    people: int
+    photos: int
+    seed: int
+    pixels: int
+    warnings: tuple[str, ...] = ()
+    crop: Crop = drawn.CROP
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of the numbers and of the program that draws."""
+        program = b"".join(Path(m.__file__).read_bytes() for m in (drawn, portrait, sitter))
+        text = f"drawn {self.people} {self.photos} {self.seed} {self.pixels}"
+        return hashlib.sha256(program + text.encode()).hexdigest()
+
+    def photographs(self) -> Iterator[Photograph]:
+        """Give every photograph, by person and number."""
+        for person in range(self.people):
+            for photo in range(self.photos):
+                yield Photograph(
+                    person=f"drawn-{self.seed}-{person:06d}",
+                    name=f"photo-{photo:04d}",
+                    load=partial(self._draw, person, photo),
+                )
+
+
+def open_any(argument: str, *, seed: int, purpose: Purpose, pixels: int) -> Source:
+    """Return the source that the argument names; `pixels` is the canvas that is drawn.
+
+    Raises:
+        ConfigError: the kind is unknown, or the numbers of a drawn one cannot be read.
+        DataError: the folder cannot be used.
+    """
+    kind, _, where = argument.partition(":")
+    if kind != "drawn":
+        return open_source(argument)
+    match = _DRAWN.fullmatch(where)
+    if match is None or 0 in (people_photos := tuple(map(int, match.groups()))):
+        raise ConfigError(
+            f"expected drawn:PEOPLExPHOTOS, got {argument!r}", hint="such as drawn:240x12"
+        )
+    return DrawnSource(
+        name=argument,
+        people=people_photos[0],
+        photos=people_photos[1],
+        seed=2 * seed + _STREAM[purpose],
+        pixels=pixels,
+    )

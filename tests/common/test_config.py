@@ -1,0 +1,67 @@
+"""Settings: parsed once, refused clearly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from veilface_common.config import (
+    FederationConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+    from_flat,
+    to_flat,
+)
+from veilface_common.errors import ConfigError
+
+
+def test_flat_and_back_is_the_same() -> None:
+    """Flower's flat dictionary loses nothing."""
+    config = replace(RunConfig(seed=3), model=ModelConfig(name="base"))
+    assert from_flat(RunConfig, to_flat(config)) == config
+
+
+def test_text_from_a_command_line_is_read() -> None:
+    """Numbers and truth values arrive as text."""
+    flat = {"seed": "7", "training.learning-rate": "0.5", "augmentation.flip": "false"}
+    config = from_flat(RunConfig, flat)
+    assert (config.seed, config.training.learning_rate, config.augmentation.flip) == (7, 0.5, False)
+
+
+@pytest.mark.parametrize(
+    "flat",
+    [
+        {"sead": 1},
+        {"seed": "many"},
+        {"seed": 1.5},
+        {"seed": True},
+        {"seed": -1},
+        {"model.name": "huge"},
+        {"training.learning-rate": "nan"},
+        {"federation.rounds": 0},
+        {"federation.weights": "a=b"},
+        {"federation.weights": "a=-1"},
+        {"augmentation.flip": "maybe"},
+    ],
+)
+def test_a_bad_setting_is_refused(flat: dict[str, object]) -> None:
+    """Unknown keys, wrong types and numbers out of range never become a run."""
+    with pytest.raises(ConfigError):
+        from_flat(RunConfig, flat)
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    """Linear warm-up from a tenth, then a cosine to zero."""
+    config = TrainingConfig(learning_rate=1.0, warmup=0.1)
+    assert config.learning_rate_at(0.0) == pytest.approx(0.1)
+    assert config.learning_rate_at(0.1) == pytest.approx(1.0)
+    assert config.learning_rate_at(0.55) == pytest.approx(0.5)
+    assert config.learning_rate_at(1.0) == pytest.approx(0.0)
+
+
+def test_declared_weights_are_read() -> None:
+    """NAME=NUMBER pairs, separated by commas."""
+    config = FederationConfig(weights="org-1=2, org-2=0.5")
+    assert config.declared_weights() == {"org-1": 2.0, "org-2": 0.5}
