@@ -45,8 +45,8 @@ class Faces:
         """The number of faces, N."""
         return len(self.rows)
 
-    def fetch(self, faces: NDArray[np.int64] | slice = slice(None)) -> Pixels:
-        """Return a copy of the pixels of some faces, by default all: [n] -> [n, 3, P, P]."""
+    def __getitem__(self, faces: NDArray[np.int64] | slice) -> Pixels:
+        """Return a copy of the pixels of some faces: [n] -> [n, 3, P, P]."""
         return self.images[self.rows[faces]]
 
     def photographs_per_person(self) -> NDArray[np.int64]:

@@ -164,7 +164,9 @@ def decode(data: bytes) -> Pixels:
     _check_bytes(len(data))
     if not data:
         raise PhotographError("not an image", "expected an image, got an empty file")
-    with warnings.catch_warnings(record=True):  # about bombs (checked here) and odd metadata
+    # Pillow warns of bombs, which are refused here, and of odd metadata, which does not matter.
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")  # or a caller's "error" would make these pictures broken
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 _check_pixels(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -14,7 +15,10 @@ T = TypeVar("T")
 
 
 def to_json(value: Any) -> dict[str, Any]:
-    """Return a dataclass as nested dicts, lists and scalars, as `json.dumps` takes them."""
+    """Return a dataclass as nested dicts, lists and scalars, as `json.dumps` takes them.
+
+    NaN and infinity, which JSON does not have, become `None`.
+    """
     return {entry.name: _plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
 
 
@@ -25,7 +29,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def from_json(kind: type[T], value: object, where: str = "the file") -> T:

@@ -130,7 +130,9 @@ def _run_round(  # noqa: PLR0913 -- the loop's own state, passed on whole
         round=number,
         accepted=tuple(sorted(checked.updates)),
         left_out=checked.left_out,
-        update_norms={name: tensors.norm(update) for name, update in checked.updates.items()},
+        update_norms={
+            name: float(f"{tensors.norm(update):.6g}") for name, update in checked.updates.items()
+        },
         model_sha256=hashlib.sha256(tensors.to_bytes(state.model)).hexdigest(),
         seconds=round(clock() - started, 3),
     )

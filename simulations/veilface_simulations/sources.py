@@ -13,7 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from veilface_client.images import Crop
+import numpy as np
+
+from veilface_client.images import CANVAS, Crop, Pixels
 from veilface_client.sources import Photograph, Source, open_source
 from veilface_common.errors import ConfigError
 from veilface_simulations import drawn, portrait, sitter
@@ -38,7 +40,7 @@ class DrawnSource:
     seed: int
     pixels: int
     warnings: tuple[str, ...] = ()
-    crop: Crop = drawn.CROP
+    crop: Crop = CANVAS
 
     @property
     def fingerprint(self) -> str:
@@ -56,6 +58,12 @@ class DrawnSource:
                     name=f"photo-{photo:04d}",
                     load=partial(self._draw, person, photo),
                 )
+
+    def _draw(self, person: int, photo: int) -> Pixels:
+        """Draw one photograph: uint8 [P, P, 3]."""
+        picture = drawn.photograph(self.seed, person, photo, self.pixels)
+        return np.ascontiguousarray(picture.transpose(1, 2, 0))
+
 
 
 def open_any(argument: str, *, seed: int, purpose: Purpose, pixels: int) -> Source:

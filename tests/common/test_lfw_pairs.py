@@ -67,12 +67,11 @@ def test_threshold_never_sees_its_own_fold(seed: int) -> None:
         others = [(s, y) for s, y, f in zip(scores, same, fold, strict=True) if f != k]
         own = [(s, y) for s, y, f in zip(scores, same, fold, strict=True) if f == k]
         edges = sorted({s for s, _ in others})
-        middles = [edges[0] - 1, *((a + b) / 2 for a, b in itertools.pairwise(edges))]
-        middles.append(edges[-1] + 1)
+        middles = [edges[0] - 0.5, *((a + b) / 2 for a, b in itertools.pairwise(edges))]
+        middles.append(edges[-1] + 0.5)
         hits = [sum((s >= t) == y for s, y in others) for t in middles]
         threshold = middles[hits.index(max(hits))]
         slow.append(sum((s >= threshold) == y for s, y in own) / len(own))
-    # Middles and edges differ by half a gap at the ends only, which no score separates.
     assert fold_accuracies(scores, same, fold) == pytest.approx(slow)
 
 

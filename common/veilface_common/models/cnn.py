@@ -1,0 +1,109 @@
+"""The networks that embed a face: uint8 / 255 in, a unit vector out.
+
+All of them take [B, 3, S, S] in [0, 1] and normalise inside, so that whoever holds the weights needs
+to know nothing else. None has batch statistics, dropout or buffers: an image's embedding depends on
+nothing but the image and the weights, in training as in evaluation. That is what lets private
+training clip the gradient of one person, and what lets a round sum the weights and nothing more.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+CHANNELS_PER_GROUP = 16  # Wu & He 2018, table 4: a fixed width of group, 16 the best
+
+
+def conv3x3(channels_in: int, channels_out: int, *, stride: int = 1) -> nn.Conv2d:
+    """Return a 3x3 convolution without bias: the normalisation after it has one."""
+    return nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Return the normalisation of one image alone over groups of channels (Wu & He 2018)."""
+    return nn.GroupNorm(max(1, channels // CHANNELS_PER_GROUP), channels)
+
+
+def _centred(images: Tensor) -> Tensor:
+    """Move [0, 1] to [-2, 2]: about mean 0 and deviation 1 for photographs of faces."""
+    return (images - 0.5) * 4
+
+
+class Residual(nn.Module):
+    """x + relu(norm(conv(x))): one convolution to a shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv3x3(channels, channels)
+        self.norm = group_norm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, W, H, H] -> [B, W, H, H]."""
+        return x + functional.relu(self.norm(self.conv(x)))
+
+
+class Stage(nn.Module):
+    """Half the side, `channels_out` wide, then residual convolutions."""
+
+    def __init__(self, channels_in: int, channels_out: int, residuals: int) -> None:
+        super().__init__()
+        self.conv = conv3x3(channels_in, channels_out, stride=2)
+        self.norm = group_norm(channels_out)
+        self.residuals = nn.Sequential(*(Residual(channels_out) for _ in range(residuals)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, V, H, H] -> [B, W, H/2, H/2]."""
+        x = functional.relu(self.norm(self.conv(x)))  # [B, V, H, H] -> [B, W, H/2, H/2]
+        return self.residuals(x)  # type: ignore[no-any-return]
+
+
+class ResidualNetwork(nn.Module):
+    """Stages of plain 3x3 convolutions, the mean over places, and a projection."""
+
+    def __init__(self, widths: tuple[int, ...], residuals: tuple[int, ...], dimension: int) -> None:
+        super().__init__()
+        inputs = (3, *widths[:-1])
+        self.stages = nn.Sequential(*map(Stage, inputs, widths, residuals))
+        self.project = nn.Linear(widths[-1], dimension)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, S, S] in [0, 1] -> [B, D], unit length."""
+        x = self.stages(_centred(images))  # [B, 3, S, S] -> [B, W, S/16, S/16]
+        x = self.project(x.mean((2, 3)))  # [B, W, S/16, S/16] -> [B, W] -> [B, D]
+        return functional.normalize(x.float())
+
+
+class ClassicNetwork(nn.Module):
+    """Two convolutions and one hidden layer: the network that the founding article prints."""
+
+    def __init__(self, pixels: int, dimension: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 32, 3, padding=1)
+        self.second = nn.Conv2d(32, 64, 3, padding=1)
+        self.hidden = nn.Linear(64 * (pixels // 4) ** 2, dimension)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, S, S] in [0, 1] -> [B, D], unit length."""
+        x = functional.relu(self.first(_centred(images)))  # [B, 3, S, S] -> [B, 32, S, S]
+        x = functional.max_pool2d(x, 2)  # [B, 32, S, S] -> [B, 32, S/2, S/2]
+        x = functional.relu(self.second(x))  # [B, 32, S/2, S/2] -> [B, 64, S/2, S/2]
+        x = functional.max_pool2d(x, 2)  # [B, 64, S/2, S/2] -> [B, 64, S/4, S/4]
+        x = self.hidden(x.flatten(1))  # [B, 64, S/4, S/4] -> [B, D]
+        return functional.normalize(x.float())
+
+
+def initialise(network: nn.Module, generator: Generator) -> None:
+    """Draw every weight from the generator: He et al. 2015, section 2.2; norms to one, biases to 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan_in = module.weight[0].numel()
+            with torch.no_grad():
+                module.weight.normal_(0, math.sqrt(2 / fan_in), generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.GroupNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)

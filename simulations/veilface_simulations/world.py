@@ -1,0 +1,171 @@
+"""The world of an experiment: whose faces there are, who holds them, whom nobody trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from veilface_client.data import Faces, check_evaluable, check_trainable, load_faces
+from veilface_client.images import canvas_pixels
+from veilface_client.organisation import Organisation, save_organisation
+from veilface_common.errors import ConfigError
+from veilface_simulations.experiment import Experiment
+from veilface_simulations.partition import hold_out, split
+from veilface_simulations.sources import Purpose, open_any
+
+Progress = Callable[[str, int, int], None]  # (what is read, photographs done, of how many)
+EVERYONE = "everyone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Federation:
+    """One arm of an experiment: organisations that train together, or one that trains alone."""
+
+    arm: str
+    organisation: str | None  # the one that trains alone
+    members: dict[str, tuple[int, ...]]  # organisation -> its people
+    folder: Path
+
+    @property
+    def organisations(self) -> Path:
+        """The folder of the organisations' folders."""
+        return self.folder / "organisations"
+
+    @property
+    def server(self) -> Path:
+        """The coordinator's folder."""
+        return self.folder / "server"
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Faces to train on, faces to evaluate on, and every arm of the experiment."""
+
+    faces: Faces
+    evaluation: Faces
+    federations: tuple[Federation, ...]
+    warnings: tuple[str, ...]
+
+
+def build_world(experiment: Experiment, folder: Path, cache: Path, progress: Progress) -> World:
+    """Read the faces, hold people out, and write every organisation's folder.
+
+    Raises:
+        DataError: the photographs cannot be used.
+        ConfigError: too few people for so many organisations, or one source for both sides.
+    """
+    faces = _load(experiment, experiment.data, "train", cache, progress)
+    check_trainable(faces)
+    people, evaluation, warnings = _evaluation(experiment, faces, cache, progress)
+    check_evaluable(evaluation)
+    partition = split(
+        people,
+        experiment.organisations,
+        experiment.seed,
+        skew=experiment.skew,
+        shared=experiment.shared,
+    )
+    federations = _federations(experiment, partition.organisations, tuple(people), folder)
+    for federation in federations:
+        for name, members in federation.members.items():
+            settings = Organisation(name=name, faces=faces.path.resolve(), people=members)
+            save_organisation(federation.organisations / name, settings)
+    return World(
+        faces=faces,
+        evaluation=evaluation,
+        federations=federations,
+        warnings=tuple(dict.fromkeys((*faces.warnings, *evaluation.warnings, *warnings))),
+    )
+
+
+def load_for_evaluation(
+    source: str, *, seed: int, pixels: int, cache: Path, progress: Progress
+) -> Faces:
+    """Return the faces of a source on which a model is measured.
+
+    Raises:
+        DataError: they hold no genuine or no impostor pair.
+    """
+    faces = _read(source, seed, "evaluate", pixels, cache, progress)
+    check_evaluable(faces)
+    return faces
+
+
+def _load(
+    experiment: Experiment, source: str, purpose: Purpose, cache: Path, progress: Progress
+) -> Faces:
+    pixels = experiment.config.model.pixels
+    return _read(source, experiment.seed, purpose, pixels, cache, progress)
+
+
+def _read(  # noqa: PLR0913 -- what is read, and how, in one place
+    source: str, seed: int, purpose: Purpose, pixels: int, cache: Path, progress: Progress
+) -> Faces:
+    canvas = canvas_pixels(pixels)
+    opened = open_any(source, seed=seed, purpose=purpose, pixels=canvas)
+    return load_faces(
+        opened,
+        pixels=canvas,
+        cache=cache,
+        progress=lambda done, total: progress(source, done, total),
+    )
+
+
+def _evaluation(
+    experiment: Experiment, faces: Faces, cache: Path, progress: Progress
+) -> tuple[list[int], Faces, list[str]]:
+    """Return (people to train on, faces to evaluate on, warnings): nobody is on both sides."""
+    everybody = list(range(len(faces.person_names)))
+    if experiment.evaluate_on is None:
+        has_pair = faces.photographs_per_person() >= 2
+        people, held = hold_out(np.asarray(has_pair), experiment.held_out, experiment.seed)
+        return people, faces.of_people(held), []
+    other = _load(experiment, experiment.evaluate_on, "evaluate", cache, progress)
+    if other.path == faces.path:
+        raise ConfigError(
+            f"expected other people to evaluate on, got the training source {experiment.data!r}",
+            hint="leave --evaluate-on out: a share of the people is then held out",
+        )
+    known = set(faces.person_names)
+    strangers = [i for i, name in enumerate(other.person_names) if name not in known]
+    both = len(other.person_names) - len(strangers)
+    warnings = []
+    if both:
+        warnings.append(
+            f"{both} people of {experiment.evaluate_on} carry a name that is trained on too; "
+            "they are not evaluated on"
+        )
+    return everybody, other.of_people(strangers), warnings
+
+
+def _federations(
+    experiment: Experiment,
+    organisations: dict[str, tuple[int, ...]],
+    people: tuple[int, ...],
+    folder: Path,
+) -> tuple[Federation, ...]:
+    """Return the arms that were asked for; pooled and local ones are federations of one."""
+    federations = []
+    if "federated" in experiment.arms:
+        federations.append(
+            Federation(arm="federated", organisation=None, members=organisations, folder=folder)
+        )
+    if "central" in experiment.arms:
+        place = folder / "arms" / "central"
+        federations.append(
+            Federation(arm="central", organisation=None, members={EVERYONE: people}, folder=place)
+        )
+    if "local" in experiment.arms:
+        federations += [
+            Federation(
+                arm="local",
+                organisation=name,
+                members={name: members},
+                folder=folder / "arms" / f"local-{name}",
+            )
+            for name, members in organisations.items()
+        ]
+    return tuple(federations)
