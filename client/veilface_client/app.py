@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-
 from veilface_common import protocol
 from veilface_common.errors import ConfigError
 

@@ -3,10 +3,10 @@
 A face is kept as a *canvas*, a quarter wider than the network looks at, so that a shift or a
 rotation shows what was really there instead of a black edge. Evaluation looks at its centre.
 
-Stock transforms of torchvision v2 are not used for the drawing: they take it from the global random
-generator, which several organisations share when they train in threads of one process, and they draw
-once per call, so that a batch would be moved as one. Here every image has its own row of draws, from
-a generator that the caller owns; the protocol (`make_params`, `transform`) is still theirs.
+Stock transforms of torchvision v2 do not draw here: they draw from the global random generator,
+which several organisations share when they train in threads of one process, and once per call, so
+that a batch would be moved as one. Here every image has its own row of draws, from a generator that
+the caller owns; the protocol (`make_params`, `transform`) is still theirs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 from torchvision.transforms import v2
-
 from veilface_common.config import AugmentationConfig
 
 CANVAS_SHARE = 1.25  # side of the canvas / side of the image
@@ -36,7 +35,8 @@ def canvas_pixels(pixels: int) -> int:
 
 def centre_view(canvas: Tensor, pixels: int) -> Tensor:
     """Return what evaluation sees: uint8 [B, 3, C, C] -> float32 [B, 3, S, S] in [0, 1]."""
-    return v2.functional.center_crop(canvas, [pixels, pixels]).to(torch.float32) / 255
+    inner: Tensor = v2.functional.center_crop(canvas, [pixels, pixels])
+    return inner.to(torch.float32) / 255
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
-
 from veilface_common.config import HeadConfig
 
 

@@ -6,7 +6,7 @@ A photograph is a stranger's file. The rules, in the order in which they run:
 2. Its bytes are of one of `FORMATS`; Pillow's other decoders, some of which start programs, are
    never asked.
 3. Its header promises at most `MAX_PIXELS`; nothing is decoded before that is known.
-4. It decodes to its last byte.
+4. Every pixel of it decodes.
 
 Whatever fails is a `PhotographError`, whose `fault` says which rule, for counting.
 """

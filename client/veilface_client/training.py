@@ -18,16 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import functional
+from veilface_common.config import Device, Precision, RunConfig, TrainingConfig
+from veilface_common.errors import ConfigError, VeilfaceError
 
 from veilface_client.augmentation import Augmentation, centre_view
 from veilface_client.head import Head
-from veilface_common.config import Device, Precision, RunConfig, TrainingConfig
-from veilface_common.errors import ConfigError, VeilfaceError
 
 EMBEDDING_BATCH = 128
 
 
-class TrainingDiverged(VeilfaceError):
+class TrainingDiverged(VeilfaceError):  # noqa: N818 -- the sentence that it says
     """Training that has left the finite numbers; the network it was given is spoilt."""
 
     exit_code = 8
@@ -190,7 +190,8 @@ def _batches(count: int, config: TrainingConfig, generator: Generator) -> Iterat
     steps = max(1, round(config.local_epochs * count / size))
     passes = -(-steps * size // count)
     order = torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])
-    yield from order[: steps * size].split(size)
+    for first in range(0, steps * size, size):
+        yield order[first : first + size]
 
 
 def _optimizer(
@@ -210,7 +211,7 @@ def _optimizer(
 
 
 class _Pull:
-    """FedProx: mu/2 ||w - w_0||^2 beside the loss, w_0 the round's model (Li et al. 2020, eq. 2)."""
+    """FedProx, mu/2 ||w - w_0||^2 more loss, w_0 the round's model (Li et al. 2020, eq. 2)."""
 
     def __init__(self, network: nn.Module, strength: float) -> None:
         self.strength = strength

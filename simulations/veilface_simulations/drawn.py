@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-
 from veilface_common.errors import ConfigError
+
 from veilface_simulations.portrait import draw
 from veilface_simulations.sitter import Conditions, Identity, Occlusion
 
@@ -27,18 +27,28 @@ __all__ = [
     "photograph",
 ]
 
+Ranges = tuple[tuple[str, float, float], ...]
+
 # Separate streams: without these words SeedSequence, which pads with zeros, would give a person's
 # identity and the conditions of that person's photo 0 the same random numbers.
 _IDENTITY_STREAM, _CONDITIONS_STREAM = 1, 2
 
-_OCCLUDED_SHARE = 0.3
+
+def _ranges(kind: type[Any]) -> Ranges:
+    """Return (name, low, high) of each field of `kind` that has a range."""
+    entries = (entry for entry in dataclasses.fields(kind) if "range" in entry.metadata)
+    return tuple((entry.name, *entry.metadata["range"]) for entry in entries)
+
+
+_IDENTITY_RANGES, _CONDITIONS_RANGES = _ranges(Identity), _ranges(Conditions)
+_BETA = 1.3  # both parameters: between uniform and bell-shaped, few extremes yet no average face
+_OCCLUDED_SHARE = 0.2
 
 
 def identity(seed: int, person: int) -> Identity:
     """Return the person numbered `person` in the world of `seed`."""
     generator = _generator(_IDENTITY_STREAM, seed, person)
-    # Beta(1.3, 1.3) lies between uniform and bell-shaped: few extremes, yet no average face.
-    values = _in_ranges(Identity, generator, 1.3)
+    values = _in_ranges(_IDENTITY_RANGES, generator)
     # Light hair on dark skin is rare; without this the two would be independent.
     values["hair_lightness"] *= 1.0 - 0.9 * values["melanin"]
     values["hair_redness"] *= 1.0 - values["melanin"]
@@ -48,7 +58,7 @@ def identity(seed: int, person: int) -> Identity:
 def conditions(seed: int, person: int, photo: int) -> Conditions:
     """Return how the person's photograph numbered `photo` is taken."""
     generator = _generator(_CONDITIONS_STREAM, seed, person, photo)
-    values = _in_ranges(Conditions, generator, 1.3)
+    values = _in_ranges(_CONDITIONS_RANGES, generator)
     colours = _colours(generator)
     occluded = generator.random() < _OCCLUDED_SHARE
     kinds = get_args(Occlusion)[1:]
@@ -85,17 +95,12 @@ def _generator(*words: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
 
 
-def _in_ranges(kind: type[Any], generator: np.random.Generator, shape: float) -> dict[str, Any]:
-    """Return a value for each field of `kind` that has a range, Beta(shape, shape) in it."""
-    ranges = {
-        entry.name: entry.metadata["range"]
-        for entry in dataclasses.fields(kind)
-        if "range" in entry.metadata
-    }
-    places = generator.beta(shape, shape, len(ranges)).tolist()
+def _in_ranges(ranges: Ranges, generator: np.random.Generator) -> dict[str, float]:
+    """Return a value in each range."""
+    places = generator.beta(_BETA, _BETA, len(ranges)).tolist()
     return {
         name: low + (high - low) * place
-        for (name, (low, high)), place in zip(ranges.items(), places, strict=True)
+        for (name, low, high), place in zip(ranges, places, strict=True)
     }
 
 

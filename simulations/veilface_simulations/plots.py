@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,6 @@ _COLOURS = {"federated": FEDERATED, "local": LOCAL, "central": CENTRAL}
 _STYLES: dict[str, Any] = {"federated": "-", "local": "-", "central": (0, (5, 2))}
 _LABELS = {"federated": "Together", "local": "Each alone", "central": "All in one place"}
 _NAMED_BARS = 30  # beyond so many, bars would be thinner than their names
-_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "veilface", "axes.unicode_minus": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,38 +56,43 @@ def all_plots(result: Result) -> tuple[Plot, ...]:
 
 
 def error_rates(result: Result) -> Plot | None:
-    """EER of each arm with its interval, best practice first."""
+    """EER of each arm with its interval: together and pooled first, then the best of the rest."""
     arms = [arm for arm in (result.federated, result.central) if arm is not None]
     arms += sorted(result.local, key=lambda arm: arm.eer)[:_NAMED_BARS]
+    if not arms:
+        return None
     drawing, axes = _canvas(height=1.0 + 0.3 * len(arms))
-    for row, arm in enumerate(arms):
-        colour = _COLOURS[arm.arm]
-        low, high = arm.figures.intervals.get("eer", (arm.eer, arm.eer))
-        axes.plot([low, high], [row, row], color=colour, linewidth=2.5, solid_capstyle="round")
-        axes.plot([arm.eer], [row], "o", color=colour, markersize=7)
-        axes.annotate(
-            f"{arm.eer:.1%}",
-            (max(high, arm.eer), row),
-            xytext=(7, 0),
-            textcoords="offset points",
-            va="center",
-            color=INK,
-        )
-    axes.set_yticks(range(len(arms)), [_shortened(arm_label(arm)) for arm in arms])
-    for label in axes.get_yticklabels():
-        label.set_parse_math(False)
-        label.set_color(INK)
-    axes.set_ylim(len(arms) - 0.4, -0.6)
-    axes.set_xlim(0, 1.18 * max(arm.figures.intervals.get("eer", (0, arm.eer))[1] for arm in arms))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    ends = [_dot_and_interval(axes, arm, row) for row, arm in enumerate(arms)]
+    _name_rows(axes, [arm_label(arm) for arm in arms])
+    axes.set_xlim(0, 1.18 * max(0.01, *ends))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
     axes.set_xlabel("Equal error rate (lower is better)")
-    axes.grid(visible=False, axis="y")
     return Plot(
         name="eer",
         title="Equal error rate",
-        caption="Lines are 95% intervals: other people of the same kind would fall in them.",
+        caption="Dots are the figures, lines their 95% intervals over people.",
         svg=_svg(drawing, "eer", "Equal error rate of each arm with its interval"),
     )
+
+
+def _dot_and_interval(axes: Axes, arm: Arm, row: int) -> float:
+    """Draw an arm's EER and return where its interval ends."""
+    colour = _COLOURS[arm.arm]
+    low, high = arm.figures.intervals.get("eer", (arm.eer, arm.eer))
+    axes.plot([low, high], [row, row], color=colour, linewidth=2.5, solid_capstyle="round")
+    axes.plot([arm.eer], [row], "o", color=colour, markersize=7)
+    _annotate(axes, f"{arm.eer:.1%}", max(high, arm.eer), row)
+    return max(high, arm.eer)
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Label rows from top to bottom; a name is never read as a formula."""
+    axes.set_yticks(range(len(names)), [_shortened(name) for name in names])
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
+        label.set_color(INK)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
 
 
 def roc(result: Result) -> Plot | None:
@@ -179,20 +184,15 @@ def organisation_sizes(result: Result) -> Plot | None:
     named = len(held) <= _NAMED_BARS
     drawing, axes = _canvas(height=0.9 + 0.3 * len(held) if named else 4.0)
     axes.barh(range(len(held)), [size.images for size in held], color=MUTED, height=0.62)
+    _name_rows(axes, [size.name if named else "" for size in held])
     if named:
-        axes.set_yticks(range(len(held)), [_shortened(size.name) for size in held])
         for row, size in enumerate(held):
-            _bar_text(axes, f"{size.images:,} of {size.people:,} people", size.images, row)
+            _annotate(axes, f"{size.images:,} of {size.people:,} people", size.images, row)
     else:
         axes.set_ylabel("Organisations")
-    for label in axes.get_yticklabels():
-        label.set_parse_math(False)
-        label.set_color(INK)
-    axes.set_ylim(len(held) - 0.4, -0.6)
-    axes.set_xlim(0, 1.35 * max(1, *(size.images for size in held)))
+    axes.set_xlim(0, 1.5 * max(1, *(size.images for size in held)))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlabel("Photographs to train on")
-    axes.grid(visible=False, axis="y")
     return Plot(
         name="sizes",
         title="Who holds how much",
@@ -227,9 +227,9 @@ def _line(arm: Arm, organisations: int) -> dict[str, Any]:
 
 
 def _canvas(*, height: float) -> tuple[Drawing, Axes]:
-    """Return a drawing of 6.4 x `height` inches, of a size that reads well on a phone too."""
+    """Return a drawing of 5.4 x `height` inches, of a size that reads well on a phone too."""
     with mpl.rc_context({"font.size": 10.5}):
-        drawing = Drawing(figsize=(6.4, height), layout="constrained")
+        drawing = Drawing(figsize=(5.4, height), layout="constrained")
         axes = drawing.add_subplot()
     drawing.patch.set_visible(False)
     axes.patch.set_visible(False)
@@ -243,9 +243,10 @@ def _canvas(*, height: float) -> tuple[Drawing, Axes]:
     return drawing, axes
 
 
-def _bar_text(axes: Axes, text: str, x: float, y: float) -> None:
+def _annotate(axes: Axes, text: str, x: float, y: float) -> None:
+    """Write `text` a little to the right of a point."""
     axes.annotate(
-        text, (x, y), xytext=(6, 0), textcoords="offset points", va="center", color=INK, fontsize=9
+        text, (x, y), xytext=(7, 0), textcoords="offset points", va="center", color=INK, fontsize=9
     )
 
 
@@ -269,13 +270,13 @@ def _legend(axes: Axes) -> None:
 def _svg(drawing: Drawing, name: str, label: str) -> str:
     """Return inline SVG: no prologue, ids that start with `name`, the page's colours and font."""
     buffer = io.StringIO()
-    with mpl.rc_context(_SETTINGS):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "veilface"}):
         drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\1{name}-", text)
-    text = re.sub(r"(font: [^;\"]*px) [^;\"]*", r"\1 var(--font)", text)
+    text = re.sub(r"font-family: [^;\"]*;?", "", text)
     text = _recoloured(text)
     return _opened(text, label)
 

@@ -77,7 +77,7 @@ class Identity:
     # Hair
     hair_lightness: float = _between(-0.25, 1.0)  # black (at or below 0) to blond
     hair_redness: float = _between(-0.8, 0.8)
-    hair_grey: float = _between(-1.2, 1.0)
+    hair_grey: float = _between(-2.0, 1.0)
     hair_density: float = _between(0.05, 2.4)  # below 1 the scalp shows
     hair_volume: float = _between(0.02, 0.17)  # how far it stands off the skull
     hair_length: float = _between(-0.5, 1.4)  # y that it falls to
@@ -99,8 +99,8 @@ class Conditions:
     """What differs between photographs of one person. Angles are in radians."""
 
     # Pose and framing
-    yaw: float = _between(-0.6, 0.6)
-    pitch: float = _between(-0.28, 0.28)
+    yaw: float = _between(-0.5, 0.5)
+    pitch: float = _between(-0.25, 0.25)
     roll: float = _between(-0.2, 0.2)
     shift_x: float = _between(-0.07, 0.07)
     shift_y: float = _between(-0.07, 0.07)
@@ -115,10 +115,10 @@ class Conditions:
     # Light
     light_azimuth: float = _between(-1.5, 1.5)
     light_elevation: float = _between(-0.3, 1.1)
-    light_share: float = _between(0.25, 0.95)  # of the light that comes from one direction
-    warmth: float = _between(-0.5, 0.5)  # blue to orange
-    tint: float = _between(-0.14, 0.14)  # magenta to green
-    ambient_warmth: float = _between(-0.45, 0.45)
+    light_share: float = _between(0.25, 0.9)  # of the light that comes from one direction
+    warmth: float = _between(-0.4, 0.4)  # blue to orange
+    tint: float = _between(-0.12, 0.12)  # magenta to green
+    ambient_warmth: float = _between(-0.4, 0.4)
     # Surroundings
     background: tuple[float, float, float]  # linear RGB
     backdrop: tuple[float, float, float]  # linear RGB that the background passes into
@@ -129,9 +129,9 @@ class Conditions:
     occlusion_colour: tuple[float, float, float]  # linear RGB
     occlusion_place: float = _between(-1.0, 1.0)
     # Camera
-    exposure: float = _between(-1.1, 0.8)  # in stops
+    exposure: float = _between(-0.8, 0.8)  # in stops
     contrast: float = _between(0.7, 1.35)
-    saturation: float = _between(0.35, 1.3)
-    blur: float = _between(-1.0, 1.2)  # radius in 64ths of the tight face region
-    noise: float = _between(0.0, 0.045)  # standard deviation, as a share of full scale
+    saturation: float = _between(0.5, 1.4)
+    blur: float = _between(-1.0, 0.9)  # radius in 64ths of the tight face region
+    noise: float = _between(0.0, 0.03)  # standard deviation, as a share of full scale
     grain: int  # seed of the clutter and the noise

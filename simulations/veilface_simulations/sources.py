@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-
 from veilface_client.images import CANVAS, Crop, Pixels
 from veilface_client.sources import Photograph, Source, open_source
 from veilface_common.errors import ConfigError
+
 from veilface_simulations import drawn, portrait, sitter
 
 Purpose = Literal["train", "evaluate"]
@@ -63,7 +63,6 @@ class DrawnSource:
         """Draw one photograph: uint8 [P, P, 3]."""
         picture = drawn.photograph(self.seed, person, photo, self.pixels)
         return np.ascontiguousarray(picture.transpose(1, 2, 0))
-
 
 
 def open_any(argument: str, *, seed: int, purpose: Purpose, pixels: int) -> Source:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
 from veilface_client.data import Faces, check_evaluable, check_trainable, load_faces
 from veilface_client.images import canvas_pixels
 from veilface_client.organisation import Organisation, save_organisation
 from veilface_common.errors import ConfigError
-from veilface_simulations.experiment import Experiment
+
+from veilface_simulations.experiment import ArmName, Experiment
 from veilface_simulations.partition import hold_out, split
 from veilface_simulations.sources import Purpose, open_any
 
@@ -24,7 +24,7 @@ EVERYONE = "everyone"
 class Federation:
     """One arm of an experiment: organisations that train together, or one that trains alone."""
 
-    arm: str
+    arm: ArmName
     organisation: str | None  # the one that trains alone
     members: dict[str, tuple[int, ...]]  # organisation -> its people
     folder: Path
@@ -101,7 +101,7 @@ def _load(
     return _read(source, experiment.seed, purpose, pixels, cache, progress)
 
 
-def _read(  # noqa: PLR0913 -- what is read, and how, in one place
+def _read(
     source: str, seed: int, purpose: Purpose, pixels: int, cache: Path, progress: Progress
 ) -> Faces:
     canvas = canvas_pixels(pixels)

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -77,11 +77,11 @@ def files_in(folder: Path, pattern: str) -> list[Path]:
 def test_faces_are_rows_with_people_and_names(tmp_path: Path) -> None:
     """Row i shows person people[i], is channels first and came from photo_names[i]."""
     faces = load(Shades(), tmp_path)
-    assert (faces.images.shape, faces.images.dtype) == ((5, 3, 10, 10), np.uint8)
+    assert (faces.images.shape, faces.images.dtype.name) == ((5, 3, 10, 10), "uint8")
     assert faces.people.tolist() == [0, 0, 1, 1, 1]
     assert faces.person_names == ("p0", "p1")
     assert faces.photo_names == ("0/0", "0/1", "1/0", "1/1", "1/2")
-    assert faces.fetch()[:, :, 4, 4].tolist() == [
+    assert faces[:][:, :, 4, 4].tolist() == [
         [0, 0, 200], [0, 1, 200], [1, 0, 200], [1, 1, 200], [1, 2, 200]
     ]  # fmt: skip
     assert faces.photographs_per_person().tolist() == [2, 3]
@@ -97,9 +97,9 @@ def test_second_load_reads_nothing(tmp_path: Path) -> None:
     everything = frozenset(first.photo_names)
     second = load(Shades(broken=everything), tmp_path)
     assert second.photo_names == first.photo_names
-    assert (second.fetch() == first.fetch()).all()
+    assert (second[:] == first[:]).all()
     opened = open_faces(first.path)
-    assert (opened.fetch() == first.fetch()).all()
+    assert (opened[:] == first[:]).all()
 
 
 def test_pixels_are_shared_and_read_only(tmp_path: Path) -> None:
@@ -110,9 +110,9 @@ def test_pixels_are_shared_and_read_only(tmp_path: Path) -> None:
     assert chosen.person_names == ("p2", "p1")
     assert chosen.people.tolist() == [1, 1, 1, 0]
     assert chosen.photo_names == ("1/0", "1/1", "1/2", "2/0")
-    assert chosen.fetch(np.array([3, 0]))[:, :2, 0, 0].tolist() == [[2, 0], [1, 0]]
+    assert chosen[np.array([3, 0])][:, :2, 0, 0].tolist() == [[2, 0], [1, 0]]
     again = chosen.of_people([0])
-    assert (again.person_names, again.fetch()[0, :, 0, 0].tolist()) == (("p2",), [2, 0, 200])
+    assert (again.person_names, again[:][0, :, 0, 0].tolist()) == (("p2",), [2, 0, 200])
     with pytest.raises(ValueError, match="read-only"):
         faces.images[0] = 0
 
@@ -143,8 +143,8 @@ def test_every_kind_of_unreadable_photograph_is_counted_and_named(tmp_path: Path
     for name in ("a/1.png", "a/2.png", "b/1.png"):
         write_photo(root / name)
     whole = (root / "a/1.png").read_bytes()
-    (root / "a/3.png").write_bytes(whole[:40])
-    (root / "a/4.png").write_bytes(whole[:41])
+    (root / "a/3.png").write_bytes(whole[:-30])
+    (root / "a/4.png").write_bytes(whole[:-31])
     (root / "a/5.jpg").write_text("not pixels")
     (root / "c").mkdir()
     (root / "c/1.jpg").write_bytes(b"")
@@ -242,40 +242,44 @@ def test_full_disk_is_a_data_error(tmp_path: Path) -> None:
     assert {file.suffix for file in (tmp_path / "cache").iterdir()} == {".lock"}
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda index, pixels: pixels.write_bytes(pixels.read_bytes()[:-1]),
-        lambda index, pixels: pixels.unlink(),
-        lambda index, pixels: index.unlink(),
-        lambda index, pixels: index.write_bytes(index.read_bytes()[:-9]),
-        lambda index, pixels: index.write_bytes(b""),
-        lambda index, pixels: index.write_text("[1]"),
-        lambda index, pixels: change(index, side=9),
-        lambda index, pixels: change(index, format=0),
-        lambda index, pixels: change(index, people=[0, 0, 1, 1, 7]),
-        lambda index, pixels: change(index, photo_names=["one"]),
-        lambda index, pixels: change(index, pixels_file="../../etc/passwd"),
-    ],
-)
-def test_torn_entry_is_rebuilt(tmp_path: Path, damage: object) -> None:
-    """An index and pixels that do not belong together are never opened."""
-    first = load(Shades(), tmp_path)
-    expected = first.fetch()
-    (pixels,) = files_in(tmp_path, "*.u8")
-    damage(first.path, pixels)  # type: ignore[operator]
-    with pytest.raises(DataError, match="nothing whole"):
-        open_faces(first.path)
-    assert (load(Shades(), tmp_path).fetch() == expected).all()
-    assert (open_faces(first.path).fetch() == expected).all()
-
-
 def change(index: Path, **values: object) -> None:
     index.write_text(json.dumps(json.loads(index.read_text()) | values))
 
 
-def test_index_without_its_pixels_of_another_content_is_rebuilt(tmp_path: Path) -> None:
-    """Pixels of the right size but of other photographs have another name."""
+def cut(file: Path, missing: int) -> None:
+    file.write_bytes(file.read_bytes()[:-missing])
+
+
+DAMAGES: dict[str, Callable[[Path, Path], object]] = {
+    "pixels cut": lambda _, pixels: cut(pixels, 1),
+    "pixels gone": lambda _, pixels: pixels.unlink(),
+    "index gone": lambda index, _: index.unlink(),
+    "index cut": lambda index, _: cut(index, 9),
+    "index empty": lambda index, _: index.write_bytes(b""),
+    "index of another kind": lambda index, _: index.write_text("[1]"),
+    "another size": lambda index, _: change(index, side=9),
+    "another format": lambda index, _: change(index, format=0),
+    "people without a name": lambda index, _: change(index, people=[0, 0, 1, 1, 7]),
+    "photographs missing": lambda index, _: change(index, photo_names=["one"]),
+    "a file elsewhere": lambda index, _: change(index, pixels_file="../../etc/passwd"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_torn_entry_is_rebuilt(tmp_path: Path, damage: Callable[[Path, Path], object]) -> None:
+    """An index and pixels that do not belong together are never opened."""
+    first = load(Shades(), tmp_path)
+    expected = first[:]
+    (pixels,) = files_in(tmp_path, "*.u8")
+    damage(first.path, pixels)
+    with pytest.raises(DataError, match="nothing whole"):
+        open_faces(first.path)
+    assert (load(Shades(), tmp_path)[:] == expected).all()
+    assert (open_faces(first.path)[:] == expected).all()
+
+
+def test_pixels_of_another_content_have_another_name(tmp_path: Path) -> None:
+    """Two builds of one key that differ cannot be mixed up; the older pixels are removed."""
     first = load(Shades(), tmp_path)
     (old,) = files_in(tmp_path, "*.u8")
     first.path.unlink()
@@ -299,11 +303,13 @@ def progress(done, total):
 while len(list(folder.parent.glob("ready-*"))) < int(sys.argv[4]):
     time.sleep(0.01)
 faces = load_faces(source, pixels=16, cache=folder, progress=progress)
-print(faces.fetch().sum(), len(faces), faces.path.name)
+print(faces[:].sum(), len(faces), faces.path.name)
 """
 
 
-def start(source: str, folder: Path, *, kill_at: int = -1, together: int = 1) -> subprocess.Popen:  # type: ignore[type-arg]
+def start(
+    source: str, folder: Path, *, kill_at: int = -1, together: int = 1
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SLOW, source, folder, str(kill_at), str(together)],
         stdout=subprocess.PIPE,
@@ -362,15 +368,14 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     assert {file.suffix for file in tmp_path.iterdir()} == {".lock"}
 
 
-@pytest.mark.parametrize(("name", "people", "photographs"), [("orl", 40, 400)])
-def test_real_faces_are_loaded(tmp_path: Path, name: str, people: int, photographs: int) -> None:
+def test_real_orl_is_loaded(tmp_path: Path) -> None:
     """All of ORL becomes canvases with something on them, without a warning."""
-    if not (FACES / name).is_dir():
-        pytest.skip(f"needs the real faces in {FACES / name}")
-    faces = load_faces(open_source(f"{name}:{FACES / name}"), pixels=80, cache=tmp_path)
-    assert (len(faces.person_names), len(faces)) == (people, photographs)
+    if not (FACES / "orl").is_dir():
+        pytest.skip(f"needs the real faces in {FACES / 'orl'}")
+    faces = load_faces(open_source(f"orl:{FACES / 'orl'}"), pixels=80, cache=tmp_path)
+    assert (len(faces.person_names), len(faces)) == (40, 400)
     assert faces.warnings == ()
-    assert faces.fetch().std(axis=(1, 2, 3)).min() > 10
+    assert faces[:].std(axis=(1, 2, 3)).min() > 10
 
 
 def test_real_celeba_is_loaded_with_a_warning(tmp_path: Path) -> None:

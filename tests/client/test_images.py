@@ -25,7 +25,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)  # type: ignore[arg-type]
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -82,6 +82,14 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     assert (decode(encoded(stored, exif=exif)) == np.asarray(upright)).all()
 
 
+def test_pictures_of_several_frames_give_the_first() -> None:
+    """Animations, and the several pictures that telephones put into one JPEG file."""
+    first, second = picture(), Image.new("RGB", (24, 16))
+    for kind in ("GIF", "WEBP", "TIFF", "MPO"):
+        data = encoded(first, kind, save_all=True, append_images=[second])
+        assert np.abs(decode(data).astype(int) - np.asarray(first)).mean() < 25, kind
+
+
 def test_damaged_exif_does_not_lose_the_photograph() -> None:
     """Metadata that cannot be read leaves the pixels as they are stored."""
     data = encoded(picture(), "PNG", exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff")
@@ -97,7 +105,9 @@ def test_sixteen_bits_become_eight() -> None:
         assert (got[..., 0] == got[..., 2]).all()
 
 
-@pytest.mark.parametrize("values", [np.float32([[0.5]]), np.int32([[70_000]]), np.int32([[-1]])])
+@pytest.mark.parametrize(
+    "values", [np.array([[0.5]], "f4"), np.array([[70_000]], "i4"), np.array([[-1]], "i4")]
+)
 def test_depths_without_a_scale_are_refused(values: NDArray[np.generic]) -> None:
     """A floating-point or 32-bit picture is not guessed at."""
     assert fault_of(encoded(Image.fromarray(values), "TIFF")) == "of a kind that is not read"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from veilface_client import sources
+from veilface_client.images import Crop
 from veilface_client.sources import Source, open_source
 from veilface_common.errors import ConfigError, DataError
 
@@ -188,8 +189,8 @@ def test_pictures_without_person_folders_are_refused(tmp_path: Path) -> None:
 def test_share_of_the_picture_can_be_given(tmp_path: Path) -> None:
     """`@SHARE` sets the crop's side; a path with an @ in it that exists is taken as it is."""
     write_photos(tmp_path, "x/a/1.jpg", "x@0.5/b/1.jpg")
-    assert open_source(f"folder:{tmp_path}/x@0.7").crop == sources.Crop(share=0.7)
-    assert open_source(f"lfw:{tmp_path}/x@1").crop == sources.Crop(share=1, within_pixels=160)
+    assert open_source(f"folder:{tmp_path}/x@0.7").crop == Crop(share=0.7)
+    assert open_source(f"lfw:{tmp_path}/x@1").crop == Crop(share=1, within_pixels=160)
     plain = open_source(f"folder:{tmp_path}/x@0.5")
     assert (plain.crop.share, listed(plain)) == (1.0, [("b", "b/1.jpg")])
     for share in ("0", "1.5"):

@@ -1,9 +1,9 @@
 """The networks that embed a face: uint8 / 255 in, a unit vector out.
 
-All of them take [B, 3, S, S] in [0, 1] and normalise inside, so that whoever holds the weights needs
-to know nothing else. None has batch statistics, dropout or buffers: an image's embedding depends on
-nothing but the image and the weights, in training as in evaluation. That is what lets private
-training clip the gradient of one person, and what lets a round sum the weights and nothing more.
+All of them take [B, 3, S, S] in [0, 1] and normalise inside, so that whoever holds the weights
+needs to know nothing else. None has batch statistics, dropout or buffers: an image's embedding
+depends on nothing but the image and the weights, in training as in evaluation. That is what lets
+private training clip the gradient of one person, and a round sum the weights and nothing more.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class ClassicNetwork(nn.Module):
 
 
 def initialise(network: nn.Module, generator: Generator) -> None:
-    """Draw every weight from the generator: He et al. 2015, section 2.2; norms to one, biases to 0."""
+    """Draw every weight (He et al. 2015, section 2.2); norms start at one, biases at zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             fan_in = module.weight[0].numel()

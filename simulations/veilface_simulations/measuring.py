@@ -1,0 +1,152 @@
+"""Every arm of an experiment measured on the same people, whom nobody trained on."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path, PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from veilface_client import state
+from veilface_client.data import Faces
+from veilface_client.evaluation import embed_faces
+from veilface_common import models, tensors
+from veilface_common.config import ModelConfig
+from veilface_common.errors import DataError, FederationError
+from veilface_common.lfw_pairs import Pair, PairsFigures, evaluate_pairs, parse_pairs
+from veilface_common.metrics import equal_error_rate, evaluate, pair_scores, worst_pairs
+from veilface_common.models.weights import load_weights
+from veilface_common.tensors import Tensors
+from veilface_server.checkpoint import MODELS, load_records, load_state
+
+from veilface_simulations.experiment import Experiment
+from veilface_simulations.report import Example
+from veilface_simulations.results import Arm, CurvePoint
+from veilface_simulations.training import arm_config
+from veilface_simulations.world import Federation, World
+
+CURVE_PEOPLE = 250  # people with a second photograph, for the points of a learning curve
+_SHOWN_PIXELS = 96
+_CURVE_SEED = 3
+
+
+def measure_arm(
+    experiment: Experiment, world: World, federation: Federation, pairs: tuple[Pair, ...]
+) -> Arm:
+    """Return an arm's figures after its last round.
+
+    Raises:
+        FederationError: the arm has not ended.
+    """
+    model = experiment.config.model
+    templates = embed_with(final_weights(experiment, federation), model, world.evaluation)
+    people = [person for members in federation.members.values() for person in members]
+    records = load_records(federation.server)
+    return Arm(
+        arm=federation.arm,
+        organisation=federation.organisation,
+        people=len(people),
+        images=len(world.faces.of_people(people)),
+        seconds=round(sum(record.seconds for record in records), 3),
+        figures=evaluate(templates, world.evaluation.people, seed=experiment.seed),
+        pairs=_pairs_figures(templates, world.evaluation, pairs),
+        curve=_curve(model, federation, world.evaluation),
+        loss=_losses(federation),
+    )
+
+
+def final_weights(experiment: Experiment, federation: Federation) -> Tensors:
+    """Return the model after an arm's last round.
+
+    Raises:
+        FederationError: the arm has not ended.
+    """
+    config = arm_config(experiment, federation)
+    ended = load_state(federation.server, config)
+    if ended is None or ended.round < config.federation.rounds:
+        raise FederationError(f"the {federation.arm} arm has not reached its last round")
+    return ended.model
+
+
+def embed_with(weights: Tensors, model: ModelConfig, faces: Faces) -> NDArray[np.float32]:
+    """Return the templates that a model with these weights gives: [N, D]."""
+    network = models.build(model, seed=0)
+    load_weights(network, weights)
+    return embed_faces(network, model, faces)
+
+
+def load_pairs(path: str | None) -> tuple[Pair, ...]:
+    """Return the verification pairs of a file in LFW's format; none where no file is given.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if path is None:
+        return ()
+    try:
+        return parse_pairs(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"expected a pairs file at {path}", hint="pairs.txt as LFW publishes it"
+        ) from error
+
+
+def worst_mistakes(experiment: Experiment, world: World, federation: Federation) -> list[Example]:
+    """Return a model's worst mistakes as pictures; none unless the people are drawn."""
+    if not (experiment.evaluate_on or experiment.data).startswith("drawn:"):
+        return []
+    faces = world.evaluation
+    templates = embed_with(final_weights(experiment, federation), experiment.config.model, faces)
+    shown = []
+    for genuine, what in ((True, "One person, low score"), (False, "Two people, high score")):
+        for left, right, score in worst_pairs(templates, faces.people, genuine=genuine, count=4):
+            title = f"{what}: cosine {score:.2f}"
+            shown.append(Example(title=title, left=_png(faces, left), right=_png(faces, right)))
+    return shown
+
+
+def _losses(federation: Federation) -> tuple[float | None, ...]:
+    """Return each round's mean loss over the organisations: a simulation sees all of them."""
+    rounds: dict[int, list[float]] = {}
+    for name in federation.members:
+        for entry in state.load_newest(federation.organisations / name).history:
+            rounds.setdefault(entry.round, []).append(entry.loss)
+    last = max(rounds, default=0)
+    return tuple(
+        float(np.mean(rounds[number])) if number in rounds else None
+        for number in range(1, last + 1)
+    )
+
+
+def _curve(model: ModelConfig, federation: Federation, faces: Faces) -> tuple[CurvePoint, ...]:
+    some = _people_for_curve(faces)
+    points = []
+    for path in sorted((federation.server / MODELS).glob("*.safetensors")):
+        templates = embed_with(tensors.from_bytes(path.read_bytes()), model, some)
+        scores = pair_scores(templates, some.people, np.random.default_rng(_CURVE_SEED))
+        eer, _ = equal_error_rate(scores.genuine, scores.impostor)
+        points.append(CurvePoint(round=int(path.stem), eer=eer))
+    return tuple(points)
+
+
+def _people_for_curve(faces: Faces) -> Faces:
+    paired = np.flatnonzero(faces.photographs_per_person() >= 2)
+    chosen = np.random.default_rng(_CURVE_SEED).permutation(paired)[:CURVE_PEOPLE]
+    return faces.of_people(sorted(chosen.tolist()))
+
+
+def _pairs_figures(
+    templates: NDArray[np.float32], faces: Faces, pairs: tuple[Pair, ...]
+) -> PairsFigures | None:
+    if not pairs:
+        return None
+    number = {PurePath(name).stem: row for row, name in enumerate(faces.photo_names)}
+    return evaluate_pairs(templates, number, pairs)
+
+
+def _png(faces: Faces, face: int) -> bytes:
+    picture = np.ascontiguousarray(faces[np.array([face])][0].transpose(1, 2, 0))  # [P, P, 3]
+    content = io.BytesIO()
+    Image.fromarray(picture).resize((_SHOWN_PIXELS, _SHOWN_PIXELS)).save(content, "PNG")
+    return content.getvalue()

@@ -1,0 +1,186 @@
+"""One experiment from its sources to its report. Whatever stops it, it resumes where it was."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+from veilface_common.artifact import save_model
+from veilface_common.errors import ConfigError
+from veilface_common.lfw_pairs import Pair
+from veilface_server.checkpoint import load_records
+
+from veilface_simulations.experiment import SETTINGS, Experiment, save_experiment
+from veilface_simulations.measuring import (
+    final_weights,
+    load_pairs,
+    measure_arm,
+    worst_mistakes,
+)
+from veilface_simulations.report import write_report
+from veilface_simulations.results import (
+    FILE_NAME,
+    Arm,
+    HeldOut,
+    OrganisationSize,
+    Result,
+    save_result,
+)
+from veilface_simulations.training import arm_config, rounds_done, train_arms
+from veilface_simulations.world import Federation, World, build_world
+
+REPORT = "report.html"
+MODEL = "model"
+FACES = "faces"
+_PACKAGES = ("veilface", "flwr", "torch", "torchvision", "numpy")
+
+
+class Display(Protocol):
+    """Where progress is shown."""
+
+    def reading(self, source: str, done: int, total: int) -> None:
+        """Photographs of a source are decoded."""
+
+    def training(self, label: str, done: int, rounds: int) -> None:
+        """An arm has finished so many rounds."""
+
+    def measuring(self, done: int, arms: int) -> None:
+        """So many arms are measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """An experiment, where it goes, and the command that repeats it."""
+
+    experiment: Experiment
+    folder: Path
+    cache: Path
+    command: str
+
+
+def start(job: Job) -> None:
+    """Make the run's folder and write down what is run.
+
+    Raises:
+        ConfigError: the folder holds a run already, or something else.
+    """
+    if job.folder.exists() and (not job.folder.is_dir() or any(job.folder.iterdir())):
+        known = (job.folder / SETTINGS).exists()
+        raise ConfigError(
+            f"expected a new or empty folder for the run, got {job.folder}",
+            hint=f"--resume {job.folder} continues that run" if known else "choose another --out",
+        )
+    job.folder.mkdir(parents=True, exist_ok=True)
+    save_experiment(job.folder, job.experiment, job.command)
+
+
+def run(job: Job, display: Display) -> Result:
+    """Train every arm to its end, measure it, and write result, model and report.
+
+    Raises:
+        VeilfaceError: see the parts; what is done stays on disk.
+    """
+    started, clock = datetime.now(UTC), time.monotonic()
+    pairs = load_pairs(job.experiment.pairs)
+    world = build_world(job.experiment, job.folder, job.cache, display.reading)
+    train_arms(
+        job.experiment,
+        world.federations,
+        lambda federation, done: display.training(
+            label(federation), done, job.experiment.config.federation.rounds
+        ),
+    )
+    arms = _measure(job.experiment, world, pairs, display)
+    result = _result(job, world, arms, started, time.monotonic() - clock)
+    _write(job, world, result)
+    return result
+
+
+def label(federation: Federation) -> str:
+    """Return how an arm is called in a terminal."""
+    return f"{federation.arm} {federation.organisation or ''}".strip()
+
+
+def _measure(
+    experiment: Experiment, world: World, pairs: tuple[Pair, ...], display: Display
+) -> tuple[Arm, ...]:
+    arms = []
+    for number, federation in enumerate(world.federations):
+        display.measuring(number, len(world.federations))
+        arms.append(measure_arm(experiment, world, federation, pairs))
+    display.measuring(len(arms), len(arms))
+    return tuple(arms)
+
+
+def _result(
+    job: Job, world: World, arms: tuple[Arm, ...], started: datetime, seconds: float
+) -> Result:
+    experiment = job.experiment
+    return Result(
+        arms=arms,
+        warnings=(*world.warnings, *_left_out(world.federations)),
+        data=experiment.data,
+        evaluate_on=experiment.evaluate_on,
+        organisations=_sizes(world),
+        held_out=HeldOut(people=len(world.evaluation.person_names), images=len(world.evaluation)),
+        preset=experiment.preset,
+        engine=experiment.engine,
+        seed=experiment.seed,
+        rounds=experiment.config.federation.rounds,
+        model=experiment.config.model.name,
+        versions={"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        command=job.command,
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(seconds, 1),
+    )
+
+
+def _sizes(world: World) -> tuple[OrganisationSize, ...]:
+    """Return what each organisation holds, whichever arms were asked for."""
+    members: dict[str, tuple[int, ...]] = {}
+    for federation in world.federations:
+        if federation.arm == "federated" or federation.organisation:
+            members |= federation.members
+    return tuple(
+        OrganisationSize(name=name, people=len(own), images=len(world.faces.of_people(own)))
+        for name, own in sorted(members.items())
+    )
+
+
+def _left_out(federations: Sequence[Federation]) -> list[str]:
+    """Return a warning for each organisation that rounds went on without."""
+    missed: dict[str, list[str]] = {}
+    for federation in federations:
+        for record in load_records(federation.server):
+            for name, reason in record.left_out.items():
+                missed.setdefault(name, []).append(f"round {record.round}: {reason}")
+    return [
+        f"{name} was left out of {len(reasons)} rounds (first: {reasons[0]})"
+        for name, reasons in sorted(missed.items())
+    ]
+
+
+def _write(job: Job, world: World, result: Result) -> None:
+    """Write the model, the report, and last the result, whose presence says that all is there."""
+    best = world.federations[0]
+    config = arm_config(job.experiment, best)
+    training = {
+        "arm": best.arm,
+        "organisation": best.organisation,
+        "data": job.experiment.data,
+        "rounds": rounds_done(best),
+        "seed": job.experiment.seed,
+        "preset": job.experiment.preset,
+        "privacy": None,
+    }
+    weights = final_weights(job.experiment, best)
+    save_model(job.folder / MODEL, config.model, weights, training)
+    examples = worst_mistakes(job.experiment, world, best)
+    write_report(result, job.folder / REPORT, examples=examples)
+    save_result(result, job.folder / FILE_NAME)
