@@ -19,18 +19,12 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 from veilface_common.config import Device, Precision, RunConfig, TrainingConfig
-from veilface_common.errors import ConfigError, VeilfaceError
+from veilface_common.errors import ConfigError, TrainingDiverged
 
 from veilface_client.augmentation import Augmentation, centre_view
 from veilface_client.head import Head
 
 EMBEDDING_BATCH = 128
-
-
-class TrainingDiverged(VeilfaceError):  # noqa: N818 -- the sentence that it says
-    """Training that has left the finite numbers; the network it was given is spoilt."""
-
-    exit_code = 8
 
 
 class Canvases(Protocol):

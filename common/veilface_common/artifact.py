@@ -88,8 +88,7 @@ def load_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         body = json.loads(path.read_bytes())
-        if body["schema"] != SCHEMA:
-            raise ArtifactError(f"expected schema {SCHEMA} in {path}, got {body['schema']!r}")
+        _verify_schema(body["schema"], path)
         return Manifest(
             model=from_flat(ModelConfig, body["model"]),
             sha256=str(body["sha256"]),
@@ -104,6 +103,11 @@ def load_manifest(folder: Path) -> Manifest:
         raise
     except (ValueError, KeyError, TypeError, VeilfaceError) as error:
         raise ArtifactError(f"expected a manifest in {path}, got a damaged file") from error
+
+
+def _verify_schema(got: object, path: Path) -> None:
+    if got != SCHEMA:
+        raise ArtifactError(f"expected schema {SCHEMA} in {path}, got {got!r}")
 
 
 def _read_weights(path: Path) -> bytes:

@@ -7,7 +7,8 @@ VeilfaceError              1   the root: a message, an optional hint, an exit co
 |-- ProtocolError          5   a message that is not what the protocol allows
 |   `-- UpdateRejected     5   an organisation's update that must not be summed
 |-- FederationError        6   a federation that cannot go on
-`-- EngineError            7   Flower or Ray failed underneath
+|-- EngineError            7   Flower or Ray failed underneath
+`-- TrainingDiverged       8   training that left the finite numbers
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class ProtocolError(VeilfaceError):
     exit_code = 5
 
 
-class UpdateRejected(ProtocolError):
+class UpdateRejected(ProtocolError):  # noqa: N818 -- named for what happened
     """An organisation's update that must not be summed: wrong shape, not finite, too large."""
 
 
@@ -63,3 +64,9 @@ class EngineError(VeilfaceError):
     """Flower or Ray failed underneath."""
 
     exit_code = 7
+
+
+class TrainingDiverged(VeilfaceError):  # noqa: N818 -- named for what happened
+    """Training that left the finite numbers; the network it was given is spoilt."""
+
+    exit_code = 8

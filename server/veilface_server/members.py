@@ -1,4 +1,4 @@
-"""The organisations behind Flower's grid: names instead of node numbers, reasons instead of gaps."""
+"""The organisations behind Flower's grid: names, not node numbers; reasons, not gaps."""
 
 from __future__ import annotations
 

@@ -110,8 +110,7 @@ def load_experiment(folder: Path) -> tuple[Experiment, str]:
     path = folder / SETTINGS
     try:
         body = json.loads(path.read_bytes())
-        if body.pop("schema") != SCHEMA:
-            raise ArtifactError(f"expected schema {SCHEMA} in {path}")
+        _verify_schema(body.pop("schema"), path)
         command = str(body.pop("command"))
         config = from_flat(RunConfig, body.pop("config"))
         known = {entry.name for entry in fields(Experiment)}
@@ -127,3 +126,8 @@ def load_experiment(folder: Path) -> tuple[Experiment, str]:
         raise
     except (ValueError, KeyError, TypeError, VeilfaceError) as error:
         raise ArtifactError(f"expected a run's settings in {path}, got a damaged file") from error
+
+
+def _verify_schema(got: object, path: Path) -> None:
+    if got != SCHEMA:
+        raise ArtifactError(f"expected schema {SCHEMA} in {path}, got {got!r}")

@@ -77,7 +77,8 @@ def end_leftovers(work: Path) -> None:
 
 def _is_marked(process: psutil.Process, work: Path) -> bool:
     try:
-        return process.pid != os.getpid() and process.environ().get(MARK) == str(work.resolve())
+        mark = str(process.environ().get(MARK))
+        return process.pid != os.getpid() and mark == str(work.resolve())
     except (psutil.Error, OSError):
         return False
 
@@ -182,14 +183,21 @@ def _wait_for(superlink: subprocess.Popen[bytes], port: int, work: Path) -> None
     while time.monotonic() < deadline:
         if superlink.poll() is not None:
             break
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            with _LOCAL_ONLY.open(f"http://127.0.0.1:{port}/health", timeout=1):
-                return
+        if _answers(port):
+            return
         time.sleep(0.2)
     raise EngineError(
         "Flower's SuperLink did not start",
         hint=f"see {work / 'superlink.log'}, or --engine inprocess",
     )
+
+
+def _answers(port: int) -> bool:
+    try:
+        with _LOCAL_ONLY.open(f"http://127.0.0.1:{port}/health", timeout=1):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def _submit(work: Path, environment: Mapping[str, str], count: int, workers: int) -> str:

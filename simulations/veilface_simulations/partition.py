@@ -79,7 +79,7 @@ def _sizes(people: int, organisations: int, skew: float) -> list[int]:
     sizes = np.floor(ideal).astype(np.int64)
     rest = people - 2 * organisations - int(sizes.sum())
     sizes[np.argsort(sizes - ideal, kind="stable")[:rest]] += 1
-    return (sizes + 2).tolist()
+    return [int(size) + 2 for size in sizes]
 
 
 def _verify(people: int, organisations: int, skew: float, shared: float) -> None:

@@ -33,7 +33,7 @@ from veilface_simulations.results import (
     save_result,
 )
 from veilface_simulations.training import arm_config, rounds_done, train_arms
-from veilface_simulations.world import Federation, World, build_world
+from veilface_simulations.world import Federation, World, build_world, check_sources
 
 REPORT = "report.html"
 MODEL = "model"
@@ -68,8 +68,10 @@ def start(job: Job) -> None:
     """Make the run's folder and write down what is run.
 
     Raises:
-        ConfigError: the folder holds a run already, or something else.
+        ConfigError: the folder holds a run already, or something else; or a source is unknown.
+        DataError: a source is not there.
     """
+    check_sources(job.experiment)
     if job.folder.exists() and (not job.folder.is_dir() or any(job.folder.iterdir())):
         known = (job.folder / SETTINGS).exists()
         raise ConfigError(

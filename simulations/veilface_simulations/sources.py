@@ -45,7 +45,7 @@ class DrawnSource:
     @property
     def fingerprint(self) -> str:
         """Hex digest of the numbers and of the program that draws."""
-        program = b"".join(Path(m.__file__).read_bytes() for m in (drawn, portrait, sitter))
+        program = b"".join(Path(str(m.__file__)).read_bytes() for m in (drawn, portrait, sitter))
         text = f"drawn {self.people} {self.photos} {self.seed} {self.pixels}"
         return hashlib.sha256(program + text.encode()).hexdigest()
 

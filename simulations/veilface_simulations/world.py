@@ -81,6 +81,19 @@ def build_world(experiment: Experiment, folder: Path, cache: Path, progress: Pro
     )
 
 
+def check_sources(experiment: Experiment) -> None:
+    """Do nothing if the sources are there; they are not read yet.
+
+    Raises:
+        ConfigError: a source is of an unknown kind.
+        DataError: a folder is not there or holds no people.
+    """
+    canvas = canvas_pixels(experiment.config.model.pixels)
+    open_any(experiment.data, seed=experiment.seed, purpose="train", pixels=canvas)
+    if experiment.evaluate_on is not None:
+        open_any(experiment.evaluate_on, seed=experiment.seed, purpose="evaluate", pixels=canvas)
+
+
 def load_for_evaluation(
     source: str, *, seed: int, pixels: int, cache: Path, progress: Progress
 ) -> Faces:
