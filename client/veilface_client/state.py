@@ -80,7 +80,7 @@ def _load(path: Path) -> LocalState:
     try:
         with safe_open(path, framework="numpy") as handle:
             metadata = handle.metadata() or {}
-            head = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+            head = {name: handle.get_tensor(name) for name in sorted(handle.keys())}
         history = tuple(LocalRound(**entry) for entry in json.loads(metadata["history"]))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(

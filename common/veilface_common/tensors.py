@@ -36,7 +36,8 @@ def from_bytes(content: bytes) -> Tensors:
     for name, value in tensors.items():
         if value.dtype != np.float32:
             raise ProtocolError(f"expected float32 in {name!r}, got {value.dtype}")
-    return dict(tensors)
+    # safetensors gives them in an order that differs from call to call: sums over them would too.
+    return dict(sorted(tensors.items()))
 
 
 def norm(tensors: Mapping[str, FloatArray]) -> float:

@@ -86,7 +86,7 @@ def load_state(folder: Path, config: RunConfig) -> ServerState | None:
     try:
         with safe_open(path, framework="numpy") as handle:
             metadata = handle.metadata() or {}
-            for key in handle.keys():  # noqa: SIM118 -- safe_open is no mapping
+            for key in sorted(handle.keys()):
                 part, _, name = key.partition("/")
                 parts[part][name] = handle.get_tensor(key)
         round_number, settings = int(metadata["round"]), metadata["settings"]

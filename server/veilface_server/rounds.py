@@ -130,9 +130,7 @@ def _run_round(
         round=number,
         accepted=tuple(sorted(checked.updates)),
         left_out=checked.left_out,
-        update_norms={
-            name: float(f"{tensors.norm(update):.6g}") for name, update in checked.updates.items()
-        },
+        update_norms={name: tensors.norm(update) for name, update in checked.updates.items()},
         model_sha256=hashlib.sha256(tensors.to_bytes(state.model)).hexdigest(),
         seconds=round(clock() - started, 3),
     )

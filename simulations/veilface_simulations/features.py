@@ -142,7 +142,7 @@ def _paint_beard(face: Face, identity: Identity) -> None:
     middle = _mouth_y(identity)
     band = face.band(-0.1, 1.3)
     aside = np.abs(band.x)
-    hairs = 0.88 + 0.12 * np.sin(band.x * 90 + 2 * np.sin(band.y * 60))
+    hairs = 0.93 + 0.07 * np.sin(band.x * 90 + 2 * np.sin(band.y * 60))
     lips = hill(band.x / (identity.mouth_width * 1.1), (band.y - middle - 0.02) / 0.14)
     bare = np.minimum(2.5 * lips, 1)
     edge = band.y - middle + 0.04 + 0.25 * hill((aside - identity.face_width) / 0.35)

@@ -37,6 +37,7 @@ _COLOURS = {"federated": FEDERATED, "local": LOCAL, "central": CENTRAL}
 _STYLES: dict[str, Any] = {"federated": "-", "local": "-", "central": (0, (5, 2))}
 _LABELS = {"federated": "Together", "local": "Each alone", "central": "All in one place"}
 _NAMED_BARS = 30  # beyond so many, bars would be thinner than their names
+_SHOWN_OF_MANY = 13
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +57,10 @@ def all_plots(result: Result) -> tuple[Plot, ...]:
 
 
 def error_rates(result: Result) -> Plot | None:
-    """EER of each arm with its interval: together and pooled first, then the best of the rest."""
+    """EER of each arm with its interval: together and pooled first, then the others by EER."""
     arms = [arm for arm in (result.federated, result.central) if arm is not None]
-    arms += sorted(result.local, key=lambda arm: arm.eer)[:_NAMED_BARS]
+    alone = _evenly(sorted(result.local, key=lambda arm: arm.eer))
+    arms += alone
     if not arms:
         return None
     drawing, axes = _canvas(height=1.0 + 0.3 * len(arms))
@@ -70,9 +72,19 @@ def error_rates(result: Result) -> Plot | None:
     return Plot(
         name="eer",
         title="Equal error rate",
-        caption="Dots are the figures, lines their 95% intervals over people.",
+        caption="Dots are the figures, lines their 95% intervals over people."
+        + (
+            f" {len(alone)} of {len(result.local)} alone." if len(alone) < len(result.local) else ""
+        ),
         svg=_svg(drawing, "eer", "Equal error rate of each arm with its interval"),
     )
+
+
+def _evenly(arms: Sequence[Arm]) -> list[Arm]:
+    """Return all arms, or where they are too many a few of them, from the best to the worst."""
+    if len(arms) <= _NAMED_BARS:
+        return list(arms)
+    return [arms[index] for index in np.linspace(0, len(arms) - 1, _SHOWN_OF_MANY).astype(int)]
 
 
 def _dot_and_interval(axes: Axes, arm: Arm, row: int) -> float:

@@ -37,7 +37,7 @@ class Identity:
     # Skin
     melanin: float = _between(0.0, 1.0)  # fair to dark
     ruddiness: float = _between(-1.0, 1.0)  # olive to pink
-    blush: float = _between(0.0, 0.5)  # redness of the cheeks
+    blush: float = _between(0.0, 0.4)  # redness of the cheeks
     freckles: float = _between(-1.6, 1.0)
     mole_x: float = _between(-0.45, 0.45)
     mole_y: float = _between(0.1, 0.75)
@@ -58,14 +58,14 @@ class Identity:
     brow_distance: float = _between(0.16, 0.3)  # above the eyes
     brow_thickness: float = _between(0.02, 0.065)
     brow_length: float = _between(0.15, 0.26)  # half-length
-    brow_tilt: float = _between(-0.3, 0.25)  # positive: the outer ends hang
+    brow_tilt: float = _between(-0.2, 0.28)  # positive: the outer ends hang
     brow_arch: float = _between(0.0, 0.09)
     brow_density: float = _between(0.35, 1.0)
     # Nose
     nose_length: float = _between(0.3, 0.5)  # below the eyes
     nose_width: float = _between(0.1, 0.21)  # half-width at the wings
     nose_bridge: float = _between(0.05, 0.11)  # half-width of the ridge
-    nose_height: float = _between(0.1, 0.26)  # how far it stands out
+    nose_height: float = _between(0.08, 0.22)  # how far it stands out
     nose_bump: float = _between(-0.5, 1.0)  # a bump half way down the ridge
     # Mouth
     mouth_gap: float = _between(0.17, 0.3)  # below the nose
@@ -106,7 +106,7 @@ class Conditions:
     shift_y: float = _between(-0.07, 0.07)
     zoom: float = _between(0.92, 1.1)
     # Expression
-    smile: float = _between(-0.35, 1.0)
+    smile: float = _between(-0.25, 1.0)
     mouth_open: float = _between(-0.8, 1.0)
     brow_raise: float = _between(-0.04, 0.07)
     lids: float = _between(0.45, 1.2)  # 0: shut, 1: as open as at rest
@@ -117,7 +117,7 @@ class Conditions:
     light_elevation: float = _between(-0.3, 1.1)
     light_share: float = _between(0.25, 0.9)  # of the light that comes from one direction
     warmth: float = _between(-0.4, 0.4)  # blue to orange
-    tint: float = _between(-0.12, 0.12)  # magenta to green
+    tint: float = _between(-0.09, 0.09)  # magenta to green
     ambient_warmth: float = _between(-0.4, 0.4)
     # Surroundings
     background: tuple[float, float, float]  # linear RGB
@@ -130,7 +130,7 @@ class Conditions:
     occlusion_place: float = _between(-1.0, 1.0)
     # Camera
     exposure: float = _between(-0.8, 0.8)  # in stops
-    contrast: float = _between(0.7, 1.35)
+    contrast: float = _between(0.75, 1.4)
     saturation: float = _between(0.5, 1.4)
     blur: float = _between(-1.0, 0.9)  # radius in 64ths of the tight face region
     noise: float = _between(0.0, 0.03)  # standard deviation, as a share of full scale

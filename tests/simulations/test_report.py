@@ -218,4 +218,6 @@ def test_a_hundred_organisations_still_make_a_report(made_up: MakeResult) -> Non
     result = made_up(0.1, tuple(0.2 + index / 1000 for index in range(100)))
     text = report.render(result)
     assert text.count('class="local one"') == 100
+    assert "13 of 100 alone" in text
+    assert all(name in text.split("<svg")[1] for name in ("site-0<", "site-99<"))
     assert len(text) < 1_000_000
