@@ -117,14 +117,16 @@ def train(
     augment = Augmentation(config.augmentation, config.model.pixels, generator)
     optimizer = _optimizer(network, head, config, learning_rate)
     pull = _Pull(network, config.training.proximal)
-    people = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+    people = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
+    if not head.is_started():
+        head.start(_embed(network, canvases, config.model.pixels, device, precision), people)
     total = torch.zeros(2, device=device)  # losses, gradient norms
     steps = images = 0
     for rows in _batches(len(labels), config.training, generator):
         faces = augment(_load(canvases, rows.numpy(), device))
         with _autocast(device, precision):
             embeddings = network(faces.contiguous(memory_format=torch.channels_last))
-        loss = head.loss(embeddings, people[rows].to(device)).mean()
+        loss = head.loss(embeddings, people[rows.to(device)]).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(network.parameters(), config.training.max_gradient_norm)
@@ -140,7 +142,6 @@ def train(
     return TrainingSummary(mean_loss=float(total[0]) / steps, steps=steps, images=images)
 
 
-@torch.inference_mode()
 def embed(
     network: nn.Module,
     canvases: Canvases,
@@ -155,17 +156,28 @@ def embed(
     alone and costs twice as much.
     """
     place = choose_device(device)
-    exactness = choose_precision(precision, place)
-    network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    found = _embed(network, canvases, pixels, place, choose_precision(precision, place))
+    return found.cpu().numpy()
+
+
+@torch.no_grad()
+def _embed(
+    network: nn.Module,
+    canvases: Canvases,
+    pixels: int,
+    device: torch.device,
+    precision: Literal["fp32", "bf16"],
+) -> Tensor:
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     found = []
     for first in range(0, len(canvases), EMBEDDING_BATCH):
         rows = np.arange(first, min(first + EMBEDDING_BATCH, len(canvases)))
-        faces = centre_view(_load(canvases, rows, place), pixels)
+        faces = centre_view(_load(canvases, rows, device), pixels)
         faces = faces.contiguous(memory_format=torch.channels_last)
-        with _autocast(place, exactness):
+        with _autocast(device, precision):
             both = network(faces).float() + network(faces.flip(3)).float()
-        found.append(functional.normalize(both).cpu().numpy())
-    return np.concatenate(found)
+        found.append(functional.normalize(both))
+    return torch.cat(found)
 
 
 def _load(canvases: Canvases, rows: NDArray[np.int64], device: torch.device) -> Tensor:

@@ -18,7 +18,7 @@ from torch import nn
 from veilface_common import models, tensors
 from veilface_common.config import ModelConfig, from_flat, to_flat
 from veilface_common.errors import ArtifactError, VeilfaceError
-from veilface_common.files import write_atomically
+from veilface_common.files import PUBLIC, write_atomically
 from veilface_common.models.weights import load_weights
 
 SCHEMA = 1
@@ -53,8 +53,9 @@ def save_model(
         "made_by": f"veilface {version('veilface')}",
         "training": dict(training),
     }
-    write_atomically(folder / WEIGHTS, content)
-    write_atomically(folder / MANIFEST, (json.dumps(body, indent=2) + "\n").encode())
+    write_atomically(folder / WEIGHTS, content, mode=PUBLIC)
+    manifest_text = json.dumps(body, indent=2) + "\n"
+    write_atomically(folder / MANIFEST, manifest_text.encode(), mode=PUBLIC)
     return manifest
 
 

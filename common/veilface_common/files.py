@@ -6,8 +6,10 @@ import os
 import tempfile
 from pathlib import Path
 
+PUBLIC = 0o644  # for what is meant to be passed on; everything else is for its owner alone
 
-def write_atomically(path: Path, content: bytes) -> None:
+
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Replace `path` by `content`: a reader, or a crash, sees the old bytes or the new ones.
 
     Raises:
@@ -18,6 +20,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(content)
             handle.flush()
+            Path(temporary).chmod(mode)
             os.fsync(handle.fileno())
         Path(temporary).replace(path)
     except BaseException:

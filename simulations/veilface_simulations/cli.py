@@ -17,7 +17,7 @@ from veilface_client.evaluation import measure
 from veilface_common.artifact import load_model
 from veilface_common.config import RunConfig, from_flat, to_flat
 from veilface_common.errors import ConfigError, VeilfaceError
-from veilface_common.files import write_atomically
+from veilface_common.files import PUBLIC, write_atomically
 
 from veilface_simulations import experiment as experiments
 from veilface_simulations.compare import compare, compare_html, load_runs
@@ -220,7 +220,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     runs = load_runs(arguments.runs)
     print(compare(runs))
     if arguments.html:
-        write_atomically(arguments.html, compare_html(runs).encode())
+        write_atomically(arguments.html, compare_html(runs).encode(), mode=PUBLIC)
     return 0
 
 

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from veilface_common.files import write_atomically
+from veilface_common.files import PUBLIC, write_atomically
 from veilface_common.metrics import Interval
 
 from veilface_simulations import plots
@@ -50,7 +50,7 @@ def write_report(result: Result, path: Path, *, examples: Sequence[Example] = ()
         ValueError: examples of people who were not drawn; real faces never go into a report.
         OSError: the file cannot be written.
     """
-    write_atomically(path, render(result, examples=examples).encode())
+    write_atomically(path, render(result, examples=examples).encode(), mode=PUBLIC)
 
 
 def render(result: Result, *, examples: Sequence[Example] = ()) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from veilface_common import typed_json
 from veilface_common.errors import ArtifactError
-from veilface_common.files import write_atomically
+from veilface_common.files import PUBLIC, write_atomically
 from veilface_common.lfw_pairs import PairsFigures
 from veilface_common.metrics import Figures
 
@@ -160,7 +160,7 @@ def save_result(result: Result, path: Path) -> None:
         OSError: the file cannot be written.
     """
     text = json.dumps(to_json(result), indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, (text + "\n").encode())
+    write_atomically(path, (text + "\n").encode(), mode=PUBLIC)
 
 
 def load_result(path: Path) -> Result:

@@ -115,7 +115,7 @@ class Conditions:
     # Light
     light_azimuth: float = _between(-1.5, 1.5)
     light_elevation: float = _between(-0.3, 1.1)
-    light_share: float = _between(0.25, 0.9)  # of the light that comes from one direction
+    light_share: float = _between(0.3, 0.93)  # of the light that comes from one direction
     warmth: float = _between(-0.4, 0.4)  # blue to orange
     tint: float = _between(-0.09, 0.09)  # magenta to green
     ambient_warmth: float = _between(-0.4, 0.4)
@@ -129,9 +129,9 @@ class Conditions:
     occlusion_colour: tuple[float, float, float]  # linear RGB
     occlusion_place: float = _between(-1.0, 1.0)
     # Camera
-    exposure: float = _between(-0.8, 0.8)  # in stops
+    exposure: float = _between(-1.0, 0.9)  # in stops
     contrast: float = _between(0.75, 1.4)
     saturation: float = _between(0.5, 1.4)
-    blur: float = _between(-1.0, 0.9)  # radius in 64ths of the tight face region
-    noise: float = _between(0.0, 0.03)  # standard deviation, as a share of full scale
+    blur: float = _between(-1.0, 0.75)  # radius in 64ths of the tight face region
+    noise: float = _between(0.0, 0.025)  # standard deviation, as a share of full scale
     grain: int  # seed of the clutter and the noise

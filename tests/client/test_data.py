@@ -18,13 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from veilface_client import cache, images
-from veilface_client.data import (
-    Faces,
-    check_evaluable,
-    check_trainable,
-    load_faces,
-    open_faces,
-)
+from veilface_client.data import Faces, check_evaluable, check_trainable, load_faces, open_faces
 from veilface_client.sources import Photograph, open_source
 from veilface_common.errors import DataError
 
@@ -391,10 +385,10 @@ def test_real_celeba_is_loaded_with_a_warning(tmp_path: Path) -> None:
 @pytest.mark.bench
 def test_opening_ten_thousand_cached_faces_takes_under_a_second(tmp_path: Path) -> None:
     """From the source's listing to faces: 10,000 drawn ones, and LFW where it is."""
-    wanted = [(Shades(people=(10,) * 1000, pixels=80), 80)]
-    load_faces(wanted[0][0], pixels=80, cache=tmp_path)
+    drawn = Shades(people=(10,) * 1000, pixels=80)
+    load(drawn, tmp_path)
     began = time.perf_counter()
-    assert len(load_faces(wanted[0][0], pixels=80, cache=tmp_path)) == 10_000
+    assert len(load(drawn, tmp_path)) == 10_000
     assert time.perf_counter() - began < 1
     if (FACES / "lfw").is_dir():
         load_faces(open_source(f"lfw:{FACES / 'lfw'}"), pixels=80, cache=tmp_path)
