@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
+
 from veilface_common import protocol
 from veilface_common.errors import ConfigError
 

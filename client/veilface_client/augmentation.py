@@ -19,6 +19,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 from torchvision.transforms import v2
+
 from veilface_common.config import AugmentationConfig
 
 CANVAS_SHARE = 1.25  # side of the canvas / side of the image

@@ -24,11 +24,11 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+
+from veilface_client.images import Crop, Pixels
 from veilface_common.errors import ArtifactError
 from veilface_common.files import sync_folder, write_atomically
 from veilface_common.typed_json import from_json, to_json
-
-from veilface_client.images import Crop, Pixels
 
 FORMAT = 1  # of the files here, and of how a canvas is cut: raise it when either changes
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from veilface_common.errors import DataError
 
 from veilface_client.cache import (
     FORMAT,
@@ -22,6 +21,7 @@ from veilface_client.cache import (
 from veilface_client.folders import Tally, printable
 from veilface_client.images import Crop, PhotographError, Pixels, cut_canvas
 from veilface_client.sources import Photograph, Source
+from veilface_common.errors import DataError
 
 Progress = Callable[[int, int], None]  # (photographs done, photographs in all)
 

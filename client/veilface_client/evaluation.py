@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
-from veilface_common.config import ModelConfig
-from veilface_common.metrics import Figures, evaluate
 
 from veilface_client.data import Faces
 from veilface_client.training import embed
+from veilface_common.config import ModelConfig
+from veilface_common.metrics import Figures, evaluate
 
 
 def embed_faces(network: nn.Module, model: ModelConfig, faces: Faces) -> NDArray[np.float32]:

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from veilface_common.errors import DataError
-
 from veilface_client.images import SUFFIXES
+from veilface_common.errors import DataError
 
 
 class Tally:

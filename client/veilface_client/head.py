@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
+
 from veilface_common.config import HeadConfig
 
 

@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+
 from veilface_common.errors import ConfigError, DataError
 
 Pixels = NDArray[np.uint8]

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from veilface_common import models, tensors
-from veilface_common.config import RunConfig
-from veilface_common.models.weights import load_weights, read_weights
-from veilface_common.protocol import Description, TrainReply, TrainRequest
 
 from veilface_client import state, training
 from veilface_client.data import Faces, open_faces
 from veilface_client.head import CosineMarginHead
 from veilface_client.organisation import load_organisation
 from veilface_client.state import LocalRound, LocalState
+from veilface_common import models, tensors
+from veilface_common.config import RunConfig
+from veilface_common.models.weights import load_weights, read_weights
+from veilface_common.protocol import Description, TrainReply, TrainRequest
 
 _HEAD_STREAM, _ROUND_STREAM = "head", "round"
 

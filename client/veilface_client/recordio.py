@@ -27,6 +27,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
 from veilface_common.errors import DataError
 
 MAGIC = 0xCED7230A

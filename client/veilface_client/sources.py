@@ -23,8 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from veilface_common.errors import ConfigError, DataError
-
 from veilface_client.folders import (
     Listing,
     PhotoFile,
@@ -37,6 +35,7 @@ from veilface_client.folders import (
 )
 from veilface_client.images import Crop, Pixels, decode, read_photograph
 from veilface_client.recordio import RecordFile
+from veilface_common.errors import ConfigError, DataError
 
 # How much of a picture is face, by how each set was made.
 ALREADY_CROPPED = Crop()  # aligned to 112 px, or cropped by whoever made the folder

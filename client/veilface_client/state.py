@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
 from veilface_common.errors import ArtifactError
 from veilface_common.files import write_atomically
 from veilface_common.tensors import Tensors

@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import functional
-from veilface_common.config import Device, Precision, RunConfig, TrainingConfig
-from veilface_common.errors import ConfigError, TrainingDiverged
 
 from veilface_client.augmentation import Augmentation, centre_view
 from veilface_client.head import Head
+from veilface_common.config import Device, Precision, RunConfig, TrainingConfig
+from veilface_common.errors import ConfigError, TrainingDiverged
 
 EMBEDDING_BATCH = 128
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
 from veilface_common.config import FederationConfig
 from veilface_common.errors import FederationError, UpdateRejected
 from veilface_common.tensors import FloatArray, Tensors, norm, verify_like

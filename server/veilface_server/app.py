@@ -7,9 +7,9 @@ from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+
 from veilface_common.config import RunConfig, from_flat
 from veilface_common.errors import ConfigError
-
 from veilface_server.members import GridMembers
 from veilface_server.rounds import run_rounds
 

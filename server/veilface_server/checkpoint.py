@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
 from veilface_common import tensors
 from veilface_common.config import RunConfig, to_flat
 from veilface_common.errors import ArtifactError, ConfigError
 from veilface_common.files import write_atomically
-
 from veilface_server.aggregation import ServerState
 
 CHECKPOINT = "checkpoint.safetensors"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+
 from veilface_common import protocol
 from veilface_common.errors import FederationError, ProtocolError, VeilfaceError
 from veilface_common.protocol import Description, TrainReply, TrainRequest
-
 from veilface_server.rounds import Answers
 
 

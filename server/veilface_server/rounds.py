@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+
 from veilface_common import models, tensors
 from veilface_common.config import FederationConfig, RunConfig
 from veilface_common.errors import ConfigError, FederationError, VeilfaceError
 from veilface_common.models.weights import read_weights
 from veilface_common.protocol import TrainReply, TrainRequest
-
 from veilface_server import checkpoint
 from veilface_server.aggregation import (
     ServerState,

@@ -13,12 +13,12 @@ from typing import NoReturn
 
 import torch
 from rich.console import Console
+
 from veilface_client.evaluation import measure
 from veilface_common.artifact import load_model
 from veilface_common.config import RunConfig, from_flat, to_flat
 from veilface_common.errors import ConfigError, VeilfaceError
 from veilface_common.files import PUBLIC, write_atomically
-
 from veilface_simulations import experiment as experiments
 from veilface_simulations.compare import compare, compare_html, load_runs
 from veilface_simulations.display import TerminalDisplay

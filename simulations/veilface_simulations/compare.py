@@ -8,7 +8,6 @@ from html import escape
 from pathlib import Path
 
 from veilface_common.errors import ConfigError
-
 from veilface_simulations.findings import percent
 from veilface_simulations.report import page
 from veilface_simulations.results import Arm, Result, load_result, local_mean

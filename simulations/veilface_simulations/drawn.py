@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from veilface_common.errors import ConfigError
 
+from veilface_common.errors import ConfigError
 from veilface_simulations.portrait import draw
 from veilface_simulations.sitter import Conditions, Identity, Occlusion
 

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
+
 from veilface_client import app as client
 from veilface_common.config import RunConfig, Scalar, to_flat
 from veilface_common.errors import EngineError

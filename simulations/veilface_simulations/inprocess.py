@@ -18,6 +18,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+
 from veilface_client import app as client
 from veilface_common.config import RunConfig, to_flat
 from veilface_server import app as server

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
 from veilface_client import state
 from veilface_client.data import Faces
 from veilface_client.evaluation import embed_faces
@@ -19,7 +20,6 @@ from veilface_common.metrics import equal_error_rate, evaluate, pair_scores, wor
 from veilface_common.models.weights import load_weights
 from veilface_common.tensors import Tensors
 from veilface_server.checkpoint import MODELS, load_records, load_state
-
 from veilface_simulations.experiment import Experiment
 from veilface_simulations.report import Example
 from veilface_simulations.results import Arm, CurvePoint

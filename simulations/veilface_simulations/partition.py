@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from veilface_common.errors import ConfigError
 
 _HELD_OUT_STREAM, _PARTITION_STREAM = 1, 2

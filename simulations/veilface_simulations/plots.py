@@ -18,8 +18,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
-from veilface_common.metrics import HISTOGRAM_BINS, Figures
 
+from veilface_common.metrics import HISTOGRAM_BINS, Figures
 from veilface_simulations.results import Arm, Result
 
 # No other element is drawn in these, so that each stands for one CSS variable of the page.

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from veilface_common.errors import ConfigError
 
+from veilface_common.errors import ConfigError
 from veilface_simulations.features import painted_face
 from veilface_simulations.sitter import Conditions, Identity
 from veilface_simulations.surface import (

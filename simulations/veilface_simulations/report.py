@@ -16,7 +16,6 @@ from string import Template
 
 from veilface_common.files import PUBLIC, write_atomically
 from veilface_common.metrics import Interval
-
 from veilface_simulations import plots
 from veilface_simulations.findings import (
     all_warnings,

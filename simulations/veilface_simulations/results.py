@@ -13,7 +13,6 @@ from veilface_common.errors import ArtifactError
 from veilface_common.files import PUBLIC, write_atomically
 from veilface_common.lfw_pairs import PairsFigures
 from veilface_common.metrics import Figures
-
 from veilface_simulations.experiment import ArmName
 
 SCHEMA = 1

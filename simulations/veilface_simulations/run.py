@@ -15,7 +15,6 @@ from veilface_common.artifact import save_model
 from veilface_common.errors import ConfigError
 from veilface_common.lfw_pairs import Pair
 from veilface_server.checkpoint import load_records
-
 from veilface_simulations.experiment import SETTINGS, Experiment, save_experiment
 from veilface_simulations.measuring import (
     final_weights,

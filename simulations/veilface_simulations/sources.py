@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
 from veilface_client.images import CANVAS, Crop, Pixels
 from veilface_client.sources import Photograph, Source, open_source
 from veilface_common.errors import ConfigError
-
 from veilface_simulations import drawn, portrait, sitter
 
 Purpose = Literal["train", "evaluate"]

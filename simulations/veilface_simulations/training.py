@@ -14,7 +14,6 @@ from queue import Empty, SimpleQueue
 
 from veilface_common.config import RunConfig
 from veilface_server.checkpoint import load_records
-
 from veilface_simulations.experiment import Engine, Experiment
 from veilface_simulations.flower import run_with_flower
 from veilface_simulations.inprocess import run_in_process

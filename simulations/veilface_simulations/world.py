@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from veilface_client.data import Faces, check_evaluable, check_trainable, load_faces
 from veilface_client.images import canvas_pixels
 from veilface_client.organisation import Organisation, save_organisation
 from veilface_common.errors import ConfigError
-
 from veilface_simulations.experiment import ArmName, Experiment
 from veilface_simulations.partition import hold_out, split
 from veilface_simulations.sources import Purpose, open_any

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+
 from veilface_client import cache, images
 from veilface_client.data import Faces, check_evaluable, check_trainable, load_faces, open_faces
 from veilface_client.sources import Photograph, open_source

@@ -6,6 +6,7 @@ import torch
 from opacus.grad_sample import GradSampleModule
 from torch import Generator, Tensor, nn
 from torch.nn import functional
+
 from veilface_client.head import CosineMarginHead
 from veilface_common.config import HeadConfig
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+
 from veilface_client import images
 from veilface_client.images import CANVAS, Crop, PhotographError, canvas_pixels, cut_canvas, decode
 from veilface_common.errors import ConfigError, DataError

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from veilface_client import recordio
 from veilface_client.recordio import RecordFile, read_index, read_record, unpack
 from veilface_common.errors import DataError

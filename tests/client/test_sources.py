@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from veilface_client import sources
 from veilface_client.images import Crop
 from veilface_client.sources import Source, open_source

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from veilface_common import models, tensors
 from veilface_common.artifact import MANIFEST, WEIGHTS, load_model, save_model
 from veilface_common.config import ModelConfig

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from veilface_common.config import (
     FederationConfig,
     ModelConfig,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from veilface_common.errors import DataError
 from veilface_common.lfw_pairs import (
     best_threshold,

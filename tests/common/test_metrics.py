@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
 from veilface_common import bootstrap, metrics
 from veilface_common.errors import ArtifactError, DataError
 from veilface_common.metrics import Figures, equal_error_rate, evaluate, tar_at_far

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from opacus.validators import ModuleValidator
+
 from veilface_common.config import ModelConfig, ModelName
 from veilface_common.models import build
 

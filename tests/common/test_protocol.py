@@ -8,6 +8,7 @@ import pytest
 from flwr.app import ConfigRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
+
 from veilface_common import protocol
 from veilface_common.config import RunConfig
 from veilface_common.errors import ProtocolError

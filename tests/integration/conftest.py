@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from veilface_simulations.experiment import Experiment, preset
 from veilface_simulations.world import World, build_world
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from veilface_common.artifact import MANIFEST
 from veilface_server.checkpoint import RECORDS
 from veilface_simulations.cli import main

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from flwr.app import Context, Message
+
 from veilface_client import app as client
 from veilface_client.keeper import Keeper
 from veilface_client.organisation import SETTINGS

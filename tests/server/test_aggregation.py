@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from veilface_common.config import FederationConfig
 from veilface_common.errors import FederationError, UpdateRejected
 from veilface_server.aggregation import ADAM_TAU, strategy, verify_update, weighted_mean

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from veilface_common import tensors
 from veilface_common.config import FederationConfig, ModelConfig, RunConfig
 from veilface_common.errors import (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from veilface_common.lfw_pairs import PairsFigures
 from veilface_common.metrics import Figures
 from veilface_simulations.results import Arm, CurvePoint, HeldOut, OrganisationSize, Result

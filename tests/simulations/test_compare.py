@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from veilface_common.errors import ArtifactError, ConfigError
 from veilface_simulations import results
 from veilface_simulations.compare import (

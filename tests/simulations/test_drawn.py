@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from veilface_common.errors import ConfigError
 from veilface_common.models.cnn import ResidualNetwork, initialise
 from veilface_simulations.drawn import (

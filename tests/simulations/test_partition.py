@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from veilface_common.errors import ConfigError
 from veilface_simulations.partition import hold_out, split
 

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
 from veilface_simulations import findings, plots, report
 from veilface_simulations.report import Example
 from veilface_simulations.results import OrganisationSize, Result

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from veilface_common.errors import ArtifactError
 from veilface_simulations import results
 from veilface_simulations.results import Result
