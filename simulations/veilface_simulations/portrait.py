@@ -69,16 +69,16 @@ def _background(conditions: Conditions, generator: np.random.Generator, view: Vi
     """Return the surroundings, [3, H, W]: a passage between two colours, and things before it."""
     side = view.u.shape[0]
     along = (np.arange(side, dtype=np.float32) + 0.5) * (2 / side) - 1
-    turn = generator.uniform(0, 2 * math.pi)
-    fade = ramp(0.5 + 0.5 * (math.cos(turn) * along[None, :] + math.sin(turn) * along[:, None]))
+    angle = generator.uniform(0, 2 * math.pi)
+    fade = ramp(0.5 + 0.5 * (math.cos(angle) * along[None, :] + math.sin(angle) * along[:, None]))
     ends = np.asarray([conditions.background, conditions.backdrop], np.float32)[..., None, None]
     image: Map = ends[0] + (ends[1] - ends[0]) * fade
     for _ in range(_THINGS):
-        x, y, wide, high, turn, sharpness = generator.uniform(
+        x, y, wide, high, angle, sharpness = generator.uniform(
             (-1.2, -1.2, 0.1, 0.1, 0, 1), (1.2, 1.2, 0.9, 0.9, math.pi, 12)
         ).tolist()
         right, down = along[None, :] - x, along[:, None] - y
-        cosine, sine = math.cos(turn), math.sin(turn)
+        cosine, sine = math.cos(angle), math.sin(angle)
         one, other = right * cosine + down * sine, down * cosine - right * sine
         inside = 1 - np.maximum(np.abs(one) / wide, np.abs(other) / high)
         colour = blend(conditions.background, conditions.backdrop, generator.uniform(-0.2, 1.2))
@@ -104,7 +104,7 @@ def _paint_body(
     skin = np.asarray(scaled(skin_colour(identity), 0.6), np.float32)[:, None, None]
     neck = unit((0.62 * identity.face_width - np.abs(view.u)) / view.pixel + 0.5)
     paint(canvas, skin * light_on(conditions, round_neck), neck * (view.v > 0.3))
-    collar = view.v - 1.02 + 0.25 * hill(view.u / 0.5) * 0.6 - 0.2 * view.u * view.u
+    collar = view.v - 1.02 + 0.15 * hill(view.u / 0.5) - 0.2 * view.u * view.u
     paint(canvas, conditions.clothes, unit(collar / view.pixel + 0.5))
     return _hair_in_front(identity, view, head) * density
 

@@ -88,24 +88,16 @@ def test_opacus_gives_the_gradients_of_autograd() -> None:
 
 
 def test_rows_start_at_the_mean_of_their_person() -> None:
-    """`start` puts a row in the direction of its person's mean and leaves absent people alone."""
+    """`start` puts a row at its person's mean, seen from the mean of all; absent people stay."""
     judge, faces = head(), embeddings()
     drawn = judge.weight.detach().clone()
     assert not judge.is_started()
     judge.start(faces, LABELS)
     assert judge.is_started()
-    assert torch.allclose(judge.weight[2], functional.normalize(faces[2] + faces[3], dim=0))
+    centred = functional.normalize(faces - faces.mean(0))
+    mean = functional.normalize(centred[2] + centred[3], dim=0)
+    assert torch.allclose(judge.weight[2], mean, atol=1e-6)
     assert torch.equal(judge.weight[3:6], drawn[3:6])
-
-
-def test_one_persons_row_does_not_depend_on_another() -> None:
-    """Changing one person's faces changes that person's row and no other."""
-    first, second, faces = head(), head(), embeddings()
-    first.start(faces, LABELS)
-    faces[1] = -faces[1]
-    second.start(faces, LABELS)
-    differ = (first.weight != second.weight).any(1)
-    assert differ.tolist() == [row == 1 for row in range(PEOPLE)]
 
 
 def test_its_state_travels_through_a_state_dict() -> None:

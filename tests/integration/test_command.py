@@ -131,7 +131,7 @@ def test_runs_are_put_side_by_side(unbroken: Path, capsys: pytest.CaptureFixture
         (["run", "--data", "folder:/nowhere", "--out", "OUT"], 3),
         (["run", "--data", "drawn:4x4", "--arms", "all", "--out", "OUT"], 2),
         (["run", "--data", "drawn:4x4", "--held-out", "2", "--out", "OUT"], 2),
-        (["run", "--data", "drawn:4x4", "--organisations", "9", "--out", "OUT"], 2),
+        (["run", "--data", "drawn:10x4", "--organisations", "9", "--out", "OUT"], 2),
         (["run", "--data", "drawn:40x1", "--out", "OUT"], 3),
         (["run", "--data", "drawn:4x4", "--set", "seed", "--out", "OUT"], 2),
         (["run", "--data", "drawn:4x4", "--set", "sead=1", "--out", "OUT"], 2),

@@ -205,7 +205,7 @@ def test_negative_numbers_are_refused(key: tuple[int, int, int]) -> None:
 
 def test_an_untrained_network_is_near_chance() -> None:
     """Its equal error rate on drawn people is above 35%: nothing trivial gives a person away."""
-    people, photos = 60, 6
+    people, photos = 40, 5
     shots = np.stack(
         [photograph(9, person, photo) for person in range(people) for photo in range(photos)]
     )
