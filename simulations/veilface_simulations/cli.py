@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import shlex
@@ -14,15 +15,17 @@ from typing import NoReturn
 import torch
 from rich.console import Console
 
-from veilface_client.evaluation import measure
+from veilface_client.evaluation import embed_faces
 from veilface_common.artifact import load_model
 from veilface_common.config import RunConfig, from_flat, to_flat
 from veilface_common.errors import ConfigError, VeilfaceError
 from veilface_common.files import PUBLIC, write_atomically
+from veilface_common.metrics import evaluate
 from veilface_simulations import experiment as experiments
 from veilface_simulations.compare import compare, compare_html, load_runs
 from veilface_simulations.display import TerminalDisplay
 from veilface_simulations.experiment import ARMS, ENGINES, PRESETS, Experiment
+from veilface_simulations.measuring import load_pairs, pairs_figures
 from veilface_simulations.results import Result
 from veilface_simulations.run import REPORT, Job, run, start
 from veilface_simulations.sources import KINDS_HELP
@@ -111,6 +114,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a run's model/")
     parser.add_argument("--data", required=True, metavar="SOURCE", help=KINDS_HELP)
+    parser.add_argument("--pairs", metavar="FILE", help="verification pairs in LFW's format")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     _add_cache(parser)
@@ -205,14 +209,20 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             cache=_cache(arguments),
             progress=display.reading,
         )
-    figures = measure(network, manifest.model, faces, seed=arguments.seed)
+    templates = embed_faces(network, manifest.model, faces)
+    figures = evaluate(templates, faces.people, seed=arguments.seed)
+    protocol = pairs_figures(templates, faces, load_pairs(arguments.pairs))
     for warning in faces.warnings:
         print(f"veilface-sim: warning: {warning}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps({**figures.to_json(), "warnings": list(faces.warnings)}))
+        pairs = None if protocol is None else dataclasses.asdict(protocol)
+        print(json.dumps({**figures.to_json(), "pairs": pairs, "warnings": list(faces.warnings)}))
     else:
         tar = ", ".join(f"TAR@FAR {rate} {_share(v)}" for rate, v in figures.tar_at_far.items())
         print(f"EER {figures.eer:.1%}, {tar}, rank-1 {figures.rank1:.1%}")
+        if protocol is not None:
+            error = f"{protocol.accuracy:.1%} +- {protocol.standard_error:.1%}"
+            print(f"LFW's verification pairs: {error} correct")
     return 0
 
 

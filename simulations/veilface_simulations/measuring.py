@@ -50,7 +50,7 @@ def measure_arm(
         images=len(world.faces.of_people(people)),
         seconds=round(sum(record.seconds for record in records), 3),
         figures=evaluate(templates, world.evaluation.people, seed=experiment.seed),
-        pairs=_pairs_figures(templates, world.evaluation, pairs),
+        pairs=pairs_figures(templates, world.evaluation, pairs),
         curve=_curve(model, federation, world.evaluation),
         loss=_losses(federation),
     )
@@ -90,6 +90,16 @@ def load_pairs(path: str | None) -> tuple[Pair, ...]:
         raise DataError(
             f"expected a pairs file at {path}", hint="pairs.txt as LFW publishes it"
         ) from error
+
+
+def pairs_figures(
+    templates: NDArray[np.float32], faces: Faces, pairs: tuple[Pair, ...]
+) -> PairsFigures | None:
+    """Return the accuracy of LFW's protocol on these faces; None without pairs of them."""
+    if not pairs:
+        return None
+    number = {PurePath(name).stem: row for row, name in enumerate(faces.photo_names)}
+    return evaluate_pairs(templates, number, pairs)
 
 
 def worst_mistakes(experiment: Experiment, world: World, federation: Federation) -> list[Example]:
@@ -134,15 +144,6 @@ def _people_for_curve(faces: Faces) -> Faces:
     paired = np.flatnonzero(faces.photographs_per_person() >= 2)
     chosen = np.random.default_rng(_CURVE_SEED).permutation(paired)[:CURVE_PEOPLE]
     return faces.of_people(sorted(chosen.tolist()))
-
-
-def _pairs_figures(
-    templates: NDArray[np.float32], faces: Faces, pairs: tuple[Pair, ...]
-) -> PairsFigures | None:
-    if not pairs:
-        return None
-    number = {PurePath(name).stem: row for row, name in enumerate(faces.photo_names)}
-    return evaluate_pairs(templates, number, pairs)
 
 
 def _png(faces: Faces, face: int) -> bytes:
