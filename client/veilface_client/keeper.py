@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from veilface_client import state, training
-from veilface_client.data import Faces, open_faces
+from veilface_client.data import Faces, check_trainable, open_faces, with_photographs
 from veilface_client.head import CosineMarginHead
 from veilface_client.organisation import load_organisation
 from veilface_client.state import LocalRound, LocalState
@@ -57,6 +57,7 @@ class Keeper:
         The same request gives the same reply, bit for bit, however often it comes.
 
         Raises:
+            DataError: its faces do not show two people.
             ProtocolError: the model is not the one that the configuration names.
             TrainingDiverged: the loss left the finite numbers.
         """
@@ -65,9 +66,11 @@ class Keeper:
         received = tensors.from_bytes(request.model)
         network = models.build(request.config.model, seed=0)
         load_weights(network, received)
+        faces = with_photographs(self._faces, request.config.training.min_photographs)
+        check_trainable(faces)
         before = state.load_before(self._folder, request.round)
-        head = self._head(request.config, before)
-        summary = self._fit(network, head, request)
+        head = self._head(request.config, before, len(faces.person_names))
+        summary = self._fit(network, head, faces, request)
         after = LocalState(
             head=read_weights(head),
             history=(
@@ -88,7 +91,7 @@ class Keeper:
         )
 
     def _fit(
-        self, network: nn.Module, head: CosineMarginHead, request: TrainRequest
+        self, network: nn.Module, head: CosineMarginHead, faces: Faces, request: TrainRequest
     ) -> training.TrainingSummary:
         config = request.config
         progress = (request.round - 1) / config.federation.rounds
@@ -98,15 +101,14 @@ class Keeper:
         return training.train(
             network,
             head,
-            self._faces,
-            self._faces.people,
+            faces,
+            faces.people,
             replace(config, training=plan),
             learning_rate=plan.learning_rate_at(progress),
             seed=self._seed(config, _ROUND_STREAM, request.round),
         )
 
-    def _head(self, config: RunConfig, before: LocalState) -> CosineMarginHead:
-        people = len(self._faces.person_names)
+    def _head(self, config: RunConfig, before: LocalState, people: int) -> CosineMarginHead:
         seed = self._seed(config, _HEAD_STREAM, 0)
         generator = torch.Generator().manual_seed(seed)
         head = CosineMarginHead(config.head, people, config.model.dimension, generator)

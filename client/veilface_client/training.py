@@ -85,6 +85,17 @@ def choose_precision(wanted: Precision, device: torch.device) -> Literal["fp32",
     return "fp32"
 
 
+def trainable_people(labels: NDArray[np.int64], min_photos: int) -> NDArray[np.int64]:
+    """Return the people worth training on: those with `min_photos` faces, else everybody.
+
+    A single photograph cannot say what of it is the person and what the moment. Measured on LFW,
+    where two people of three have one: at equal compute EER 0.23 without them, 0.26 with them.
+    """
+    photos = np.bincount(labels)
+    chosen = np.flatnonzero(photos >= min_photos)
+    return chosen if len(chosen) > 1 else np.flatnonzero(photos)
+
+
 def train(
     network: nn.Module,
     head: Head,

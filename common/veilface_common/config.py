@@ -91,17 +91,21 @@ class TrainingConfig:
     """What an organisation does in one round."""
 
     local_epochs: float = 1.0  # passes over its photographs in a round
+    min_photos: int = 2  # people with fewer are not trained on; see `training.trainable_people`
+    min_photographs: int = 1  # people with fewer are not trained on
     batch_size: int = 64
-    optimizer: OptimizerName = "sgd"
-    learning_rate: float = 0.1  # the peak; see `learning_rate_at`
+    optimizer: OptimizerName = "adamw"
+    learning_rate: float = 0.001  # the peak; see `learning_rate_at`
     warmup: float = 0.05  # share of the rounds in which the rate rises
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 0.05  # adamw's; about 5e-4 for sgd
     max_gradient_norm: float = 5.0
     proximal: float = 0.0  # FedProx's mu
 
     def __post_init__(self) -> None:
+        _check_range("training.min-photographs", self.min_photographs, 1, 1000)
         _check_range("training.local-epochs", self.local_epochs, 1e-3, 1000)
+        _check_range("training.min-photos", self.min_photos, 1, 1_000_000)
         _check_range("training.batch-size", self.batch_size, 1, 65536)
         _check_range("training.learning-rate", self.learning_rate, 0, 100)
         _check_range("training.warmup", self.warmup, 0, 1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from veilface_client import state
-from veilface_client.data import Faces
+from veilface_client.data import Faces, with_photographs
 from veilface_client.evaluation import embed_faces
 from veilface_common import models, tensors
 from veilface_common.config import ModelConfig
@@ -42,12 +42,14 @@ def measure_arm(
     model = experiment.config.model
     templates = embed_with(final_weights(experiment, federation), model, world.evaluation)
     people = [person for members in federation.members.values() for person in members]
+    least = experiment.config.training.min_photographs
+    trained = with_photographs(world.faces.of_people(people), least)
     records = load_records(federation.server)
     return Arm(
         arm=federation.arm,
         organisation=federation.organisation,
-        people=len(people),
-        images=len(world.faces.of_people(people)),
+        people=len(trained.person_names),
+        images=len(trained),
         seconds=round(sum(record.seconds for record in records), 3),
         figures=evaluate(templates, world.evaluation.people, seed=experiment.seed),
         pairs=pairs_figures(templates, world.evaluation, pairs),

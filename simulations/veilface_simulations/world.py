@@ -73,6 +73,7 @@ def build_world(experiment: Experiment, folder: Path, cache: Path, progress: Pro
         for name, members in federation.members.items():
             settings = Organisation(name=name, faces=faces.path.resolve(), people=members)
             save_organisation(federation.organisations / name, settings)
+    warnings += _untrained(experiment, faces.of_people(people))
     return World(
         faces=faces,
         evaluation=evaluation,
@@ -152,6 +153,13 @@ def _evaluation(
             "they are not evaluated on"
         )
     return everybody, other.of_people(strangers), warnings
+
+
+def _untrained(experiment: Experiment, faces: Faces) -> list[str]:
+    """Return a warning that counts people whom the settings leave out of training."""
+    least = experiment.config.training.min_photographs
+    count = int((faces.photographs_per_person() < least).sum())
+    return [f"{count:,} people with under {least} photographs are not trained on"] * (count > 0)
 
 
 def _federations(

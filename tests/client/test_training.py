@@ -20,6 +20,7 @@ from veilface_client.training import (
     choose_precision,
     embed,
     train,
+    trainable_people,
 )
 from veilface_common.config import AugmentationConfig, ModelConfig, RunConfig, TrainingConfig
 from veilface_common.errors import ConfigError
@@ -93,6 +94,14 @@ def test_training_learns_a_few_people_by_heart() -> None:
     nearest = (embeddings @ functional.normalize(head.weight).T).argmax(1)
     assert nearest.tolist() == labels.tolist()
     assert losses[-1] < 0.2 * losses[0]
+
+
+def test_people_of_one_photograph_are_left_out_where_others_remain() -> None:
+    """People with enough photographs are chosen; where fewer than two have enough, everybody."""
+    labels = np.array([0, 0, 1, 3, 3, 3, 4])
+    assert trainable_people(labels, 2).tolist() == [0, 3]
+    assert trainable_people(labels, 1).tolist() == [0, 1, 3, 4]
+    assert trainable_people(labels, 3).tolist() == [0, 1, 3, 4]
 
 
 def test_the_summary_counts_what_was_done() -> None:
