@@ -39,7 +39,7 @@ from veilface_common.errors import ConfigError, DataError
 
 # How much of a picture is face, by how each set was made.
 ALREADY_CROPPED = Crop()  # aligned to 112 px, or cropped by whoever made the folder
-LFW = Crop(share=0.62, within_pixels=160)  # funneled: the face is in the middle of 250 px
+LFW = Crop(share=0.8, within_pixels=160)  # funneled: the face is in the middle of 250 px
 CELEBA = Crop(share=0.72, centre_y=0.53, made_for=(178, 218))  # eyes at y = 111, 40 px apart
 VGGFACE2 = Crop(share=0.8)  # the detector's box, loosened by a factor of 1.3 by its makers
 
