@@ -68,12 +68,6 @@ class Faces:
         )
 
 
-def with_photographs(faces: Faces, least: int) -> Faces:
-    """Return the faces of the people who have at least so many photographs."""
-    (chosen,) = np.nonzero(faces.photographs_per_person() >= least)
-    return faces.of_people(chosen.tolist())
-
-
 def load_faces(
     source: Source, *, pixels: int, cache: Path, progress: Progress | None = None
 ) -> Faces:

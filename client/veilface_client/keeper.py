@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from veilface_client import state, training
-from veilface_client.data import Faces, check_trainable, open_faces, with_photographs
+from veilface_client.data import Faces, check_trainable, open_faces
 from veilface_client.head import CosineMarginHead
 from veilface_client.organisation import load_organisation
 from veilface_client.state import LocalRound, LocalState
@@ -66,7 +66,8 @@ class Keeper:
         received = tensors.from_bytes(request.model)
         network = models.build(request.config.model, seed=0)
         load_weights(network, received)
-        faces = with_photographs(self._faces, request.config.training.min_photographs)
+        chosen = training.trainable_people(self._faces.people, request.config.training.min_photos)
+        faces = self._faces.of_people(chosen.tolist())
         check_trainable(faces)
         before = state.load_before(self._folder, request.round)
         head = self._head(request.config, before, len(faces.person_names))

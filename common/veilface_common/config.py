@@ -92,7 +92,6 @@ class TrainingConfig:
 
     local_epochs: float = 1.0  # passes over its photographs in a round
     min_photos: int = 2  # people with fewer are not trained on; see `training.trainable_people`
-    min_photographs: int = 1  # people with fewer are not trained on
     batch_size: int = 64
     optimizer: OptimizerName = "adamw"
     learning_rate: float = 0.001  # the peak; see `learning_rate_at`
@@ -103,7 +102,6 @@ class TrainingConfig:
     proximal: float = 0.0  # FedProx's mu
 
     def __post_init__(self) -> None:
-        _check_range("training.min-photographs", self.min_photographs, 1, 1000)
         _check_range("training.local-epochs", self.local_epochs, 1e-3, 1000)
         _check_range("training.min-photos", self.min_photos, 1, 1_000_000)
         _check_range("training.batch-size", self.batch_size, 1, 65536)

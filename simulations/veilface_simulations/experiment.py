@@ -27,7 +27,7 @@ ENGINES: tuple[Engine, ...] = get_args(Engine)
 SETTINGS = "run.json"
 SCHEMA = 1
 
-_BASE = RunConfig(federation=FederationConfig(rounds=50, keep_every=10))
+_BASE = RunConfig(federation=FederationConfig(rounds=120, keep_every=12))
 PRESETS: Mapping[str, RunConfig] = {
     # A few minutes on two cores: the demonstration on drawn people.
     "demo": replace(_BASE, federation=FederationConfig(rounds=20, keep_every=4)),
@@ -41,7 +41,7 @@ PRESETS: Mapping[str, RunConfig] = {
     "smoke": replace(
         _BASE,
         head=HeadConfig(scale=16.0, margin=0.0),
-        training=TrainingConfig(batch_size=32, learning_rate=0.05),
+        training=TrainingConfig(batch_size=32),
         federation=FederationConfig(rounds=2, keep_every=1),
     ),
 }

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from veilface_client import state
-from veilface_client.data import Faces, with_photographs
+from veilface_client.data import Faces
 from veilface_client.evaluation import embed_faces
+from veilface_client.training import trainable_people
 from veilface_common import models, tensors
 from veilface_common.config import ModelConfig
 from veilface_common.errors import DataError, FederationError
@@ -42,8 +43,9 @@ def measure_arm(
     model = experiment.config.model
     templates = embed_with(final_weights(experiment, federation), model, world.evaluation)
     people = [person for members in federation.members.values() for person in members]
-    least = experiment.config.training.min_photographs
-    trained = with_photographs(world.faces.of_people(people), least)
+    held = world.faces.of_people(people)
+    least = experiment.config.training.min_photos
+    trained = held.of_people(trainable_people(held.people, least).tolist())
     records = load_records(federation.server)
     return Arm(
         arm=federation.arm,

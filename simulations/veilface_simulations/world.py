@@ -11,6 +11,7 @@ import numpy as np
 from veilface_client.data import Faces, check_evaluable, check_trainable, load_faces
 from veilface_client.images import canvas_pixels
 from veilface_client.organisation import Organisation, save_organisation
+from veilface_client.training import trainable_people
 from veilface_common.errors import ConfigError
 from veilface_simulations.experiment import ArmName, Experiment
 from veilface_simulations.partition import hold_out, split
@@ -157,8 +158,8 @@ def _evaluation(
 
 def _untrained(experiment: Experiment, faces: Faces) -> list[str]:
     """Return a warning that counts people whom the settings leave out of training."""
-    least = experiment.config.training.min_photographs
-    count = int((faces.photographs_per_person() < least).sum())
+    least = experiment.config.training.min_photos
+    count = len(faces.person_names) - len(trainable_people(faces.people, least))
     return [f"{count:,} people with under {least} photographs are not trained on"] * (count > 0)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from veilface_common import models
+from veilface_common.config import ModelConfig
 from veilface_common.errors import ConfigError
-from veilface_common.models.cnn import ResidualNetwork, initialise
 from veilface_simulations.drawn import (
     Conditions,
     Identity,
@@ -205,12 +206,11 @@ def test_negative_numbers_are_refused(key: tuple[int, int, int]) -> None:
 
 def test_an_untrained_network_is_near_chance() -> None:
     """Its equal error rate on drawn people is above 35%: nothing trivial gives a person away."""
-    people, photos = 40, 5
+    people, photos = 60, 5
     shots = np.stack(
         [photograph(9, person, photo) for person in range(people) for photo in range(photos)]
     )
-    network = ResidualNetwork((16, 32, 64, 128), (0, 0, 1, 1), 128)
-    initialise(network, torch.Generator().manual_seed(1))
+    network = models.build(ModelConfig(name="tiny"), 1)
     with torch.no_grad():
         embedded = network(torch.from_numpy(shots[:, :, 8:72, 8:72].copy()).float() / 255).numpy()
     one, other = np.triu_indices(len(shots), 1)
