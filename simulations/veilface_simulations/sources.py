@@ -18,13 +18,14 @@ import numpy as np
 from veilface_client.images import CANVAS, Crop, Pixels
 from veilface_client.sources import Photograph, Source, open_source
 from veilface_common.errors import ConfigError
-from veilface_simulations import drawn, portrait, sitter
+from veilface_simulations import drawn, features, portrait, sitter, surface
 
 Purpose = Literal["train", "evaluate"]
 KINDS_HELP = (
     "drawn:PEOPLExPHOTOS, folder:PATH, lfw:PATH, orl:PATH, celeba:PATH, vggface2:PATH, casia:PATH "
     "or ms1m:PATH"
 )
+_PROGRAM = (drawn, features, portrait, sitter, surface)  # all that decides how a person looks
 _DRAWN = re.compile(r"(\d{1,7})x(\d{1,5})")
 # Drawn people to train on and drawn people to evaluate on come from seeds that never meet.
 _STREAM: dict[Purpose, int] = {"train": 0, "evaluate": 1}
@@ -45,7 +46,7 @@ class DrawnSource:
     @property
     def fingerprint(self) -> str:
         """Hex digest of the numbers and of the program that draws."""
-        program = b"".join(Path(str(m.__file__)).read_bytes() for m in (drawn, portrait, sitter))
+        program = b"".join(Path(str(m.__file__)).read_bytes() for m in _PROGRAM)
         text = f"drawn {self.people} {self.photos} {self.seed} {self.pixels}"
         return hashlib.sha256(program + text.encode()).hexdigest()
 
