@@ -27,7 +27,9 @@ ENGINES: tuple[Engine, ...] = get_args(Engine)
 SETTINGS = "run.json"
 SCHEMA = 1
 
-_BASE = RunConfig(federation=FederationConfig(rounds=120, keep_every=12))
+_BASE = RunConfig(
+    training=TrainingConfig(batch_size=32), federation=FederationConfig(rounds=45, keep_every=5)
+)
 PRESETS: Mapping[str, RunConfig] = {
     # A few minutes on two cores: the demonstration on drawn people.
     "demo": replace(_BASE, federation=FederationConfig(rounds=20, keep_every=4)),
