@@ -92,7 +92,7 @@ class TrainingConfig:
 
     local_epochs: float = 1.0  # passes over its photographs in a round
     min_photos: int = 2  # people with fewer are not trained on; see `training.trainable_people`
-    batch_size: int = 64
+    batch_size: int = 32  # of many steps the average over organisations keeps more than of few
     optimizer: OptimizerName = "adamw"
     learning_rate: float = 0.001  # the peak; see `learning_rate_at`
     warmup: float = 0.05  # share of the rounds in which the rate rises
