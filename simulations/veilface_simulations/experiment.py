@@ -34,7 +34,7 @@ PRESETS: Mapping[str, RunConfig] = {
     # A few minutes on two cores: the demonstration on drawn people.
     "demo": replace(_BASE, federation=FederationConfig(rounds=20, keep_every=4)),
     # A few thousand real photographs; what it reaches stands in the README.
-    "faces": _BASE,
+    "faces": replace(_BASE, federation=replace(_BASE.federation, server_learning_rate=2.0)),
     # The network of the founding article, as a reference row.
     "classic": replace(_BASE, model=ModelConfig(name="classic")),
     # The larger network at 112 px, for pictures sharp enough and machines fast enough.
