@@ -71,7 +71,7 @@ def choose_device(wanted: Device) -> torch.device:
 def choose_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
     """Return the precision of the convolutions; `auto`: bf16 where the hardware multiplies it.
 
-    Measured on a core with AVX512-BF16, `tiny`: 1.6 times the images a second of fp32. Without
+    Measured on a core with AVX512-BF16, `tiny`: 1.4 times the images a second of fp32. Without
     such instructions bf16 is emulated and slower.
     """
     if wanted != "auto":
