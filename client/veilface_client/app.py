@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from veilface_client.failures import kept_at_home
 from veilface_common import protocol
 from veilface_common.errors import ConfigError
 
@@ -31,7 +32,9 @@ app = ClientApp()
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
     """Answer under which name the organisation takes part."""
-    description = _keeper(context).describe()
+    folder = _folder(context)
+    with kept_at_home(folder, "describe"):
+        description = _keeper(folder).describe()
     content = protocol.to_record(protocol.encode_description(description))
     return Message(content, reply_to=message)
 
@@ -40,14 +43,16 @@ def describe(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Carry a round's request to the keeper, and back what it is willing to release."""
     request = protocol.decode_request(protocol.from_record(message.content))
-    reply = _keeper(context).train(request)
+    folder = _folder(context)
+    with kept_at_home(folder, f"train {request.round}"):
+        reply = _keeper(folder).train(request)
     return Message(protocol.to_record(protocol.encode_reply(reply)), reply_to=message)
 
 
-def _keeper(context: Context) -> Keeper:
+def _keeper(folder: Path) -> Keeper:
     from veilface_client.keeper import Keeper  # noqa: PLC0415 -- torch, only when called in process
 
-    return Keeper.open(_folder(context))
+    return Keeper.open(folder)
 
 
 def _folder(context: Context) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -20,6 +20,11 @@ class GridMembers:
         self._grid = grid
         self._timeout_seconds = timeout_seconds
         self._nodes: dict[str, int] = {}
+        self._absent: dict[str, str] = {}
+
+    def absent(self) -> Mapping[str, str]:
+        """Return the nodes that could not say who they are, and why."""
+        return self._absent
 
     def names(self) -> Sequence[str]:
         """Return the names of the organisations that answer, sorted.
@@ -29,14 +34,18 @@ class GridMembers:
         """
         nodes = list(self._grid.get_node_ids())
         content = protocol.to_record(protocol.Envelope(header="{}"))
-        self._nodes = {}
+        self._nodes, self._absent = {}, {}
+        silent = set(nodes)
         for reply in self._send(nodes, protocol.DESCRIBE, content, group="describe"):
             description = _description(reply)
+            silent.discard(reply.metadata.src_node_id)
             if isinstance(description, VeilfaceError):
-                continue  # a node that cannot say who it is takes no part; too few end the run
+                self._absent[f"node {reply.metadata.src_node_id}"] = str(description)
+                continue
             if description.organisation in self._nodes:
                 raise FederationError(f"two nodes call themselves {description.organisation!r}")
             self._nodes[description.organisation] = reply.metadata.src_node_id
+        self._absent |= {f"node {node}": "does not answer" for node in silent}
         return sorted(self._nodes)
 
     def train(self, names: Sequence[str], request: TrainRequest) -> Answers:

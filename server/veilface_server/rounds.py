@@ -35,6 +35,10 @@ class Members(Protocol):
         """Return the names of the organisations that answer, sorted."""
         ...
 
+    def absent(self) -> Mapping[str, str]:
+        """Return the nodes that could not say who they are, and why; known after `names`."""
+        ...
+
     def train(self, names: Sequence[str], request: TrainRequest) -> Answers:
         """Send the request to the named organisations; every one gets a reply or a reason."""
         ...
@@ -129,7 +133,7 @@ def _run_round(
     record = checkpoint.RoundRecord(
         round=number,
         accepted=tuple(sorted(checked.updates)),
-        left_out=checked.left_out,
+        left_out={**members.absent(), **checked.left_out},
         update_norms={name: tensors.norm(update) for name, update in checked.updates.items()},
         model_sha256=hashlib.sha256(tensors.to_bytes(state.model)).hexdigest(),
         seconds=round(clock() - started, 3),

@@ -252,11 +252,14 @@ def _reason(work: Path) -> str:
 
 def _flwr(arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, object]:
     """Run Flower's command line and return the JSON that it prints after its other lines."""
-    done = subprocess.run(  # noqa: S603 -- our own command line
-        [_program("flwr", environment), *arguments],
-        env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=_START_SECONDS, check=False,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(  # noqa: S603 -- our own command line
+            [_program("flwr", environment), *arguments],
+            env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=_START_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(f"flwr {arguments[0]} took over {_START_SECONDS:g} s") from error
     start = done.stdout.find("{")
     try:
         answer = json.loads(done.stdout[start:]) if start >= 0 else None

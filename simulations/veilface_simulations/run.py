@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
+from veilface_client.failures import load_failures
 from veilface_common.artifact import save_model
 from veilface_common.errors import ConfigError
 from veilface_common.lfw_pairs import Pair
@@ -158,12 +159,16 @@ def _left_out(federations: Sequence[Federation]) -> list[str]:
     """Return a warning for each organisation that rounds went on without."""
     missed: dict[str, list[str]] = {}
     for federation in federations:
+        for name in federation.members:  # a simulation sees what an organisation keeps to itself
+            failures = load_failures(federation.organisations / name)
+            missed.setdefault(name, []).extend(failures)
         for record in load_records(federation.server):
             for name, reason in record.left_out.items():
-                missed.setdefault(name, []).append(f"round {record.round}: {reason}")
+                missed.setdefault(name, []).append(f"left out of round {record.round}: {reason}")
     return [
-        f"{name} was left out of {len(reasons)} rounds (first: {reasons[0]})"
+        f"{name} failed or was left out {len(reasons)} times (first: {reasons[0]})"
         for name, reasons in sorted(missed.items())
+        if reasons
     ]
 
 

@@ -92,7 +92,7 @@ def bare_loop(faces: Faces, config: RunConfig) -> None:
 def test_keeper_against_a_bare_loop(tmp_path: Path, cache: Path) -> None:
     """Training through the keeper runs at 0.9 of the speed of a bare loop, or better."""
     torch.set_num_threads(1)
-    experiment, world = world_of(tmp_path / "w", cache, "drawn:100x16", 1, 1)
+    _, world = world_of(tmp_path / "w", cache, "drawn:100x16", 1, 1)
     federation = world.federations[0]
     config = replace(
         preset("demo"), training=replace(preset("demo").training, local_epochs=1, batch_size=64)
@@ -104,7 +104,6 @@ def test_keeper_against_a_bare_loop(tmp_path: Path, cache: Path) -> None:
     bare, kept = best(lambda: bare_loop(faces, config), lambda: keeper.train(request), 4)
     print(f"\nkeeper: {bare / kept:.2f} of a bare loop ({len(faces) / kept:.0f} images/s)")
     assert bare / kept > 0.8  # 0.9 on a quiet machine
-    assert experiment.seed == 1
 
 
 def test_overhead_of_a_round_in_process(tmp_path: Path, cache: Path) -> None:

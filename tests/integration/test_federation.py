@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from flwr.app import Context, Message
 
 from veilface_client import app as client
+from veilface_client.failures import load_failures
 from veilface_client.keeper import Keeper
 from veilface_client.organisation import SETTINGS
 from veilface_common import protocol, tensors
@@ -80,6 +80,8 @@ def test_an_organisation_without_its_faces_is_left_out(build: Build) -> None:
     (organisation / SETTINGS).write_text("{}")
     records = train(experiment, world)
     assert [record.accepted for record in records] == [("org-1", "org-3")] * 2
+    assert all("ArtifactError" in " ".join(record.left_out.values()) for record in records)
+    assert "organisation's settings" in load_failures(organisation)[0]
 
 
 def test_an_organisation_that_fails_is_named_with_its_reason(build: Build) -> None:
@@ -92,6 +94,10 @@ def test_an_organisation_that_fails_is_named_with_its_reason(build: Build) -> No
     (record,) = train(experiment, world)
     assert faces.exists()
     assert list(record.left_out) == ["org-3"]
+    home = load_failures(world.federations[0].organisations / "org-3")
+    assert "got 0" in home[0]  # a number of people: it stays there
+    assert "got 0" not in record.left_out["org-3"]
+    assert "DataError" in record.left_out["org-3"]
     assert "org-3" not in record.accepted
 
 
@@ -123,7 +129,7 @@ def test_too_few_organisations_end_the_run_with_a_clear_error(
         raise RuntimeError("no disk")
 
     monkeypatch.setattr(Keeper, "train", fail)
-    with pytest.raises(FederationError, match=r"round 1: .* got 0 .*org-1: .*no disk"):
+    with pytest.raises(FederationError, match=r"round 1: .* got 0 .*org-1: .*RuntimeError"):
         train(*build())
 
 
@@ -178,6 +184,4 @@ def test_nothing_but_names_and_updates_leaves(build: Build) -> None:
     reply = Keeper.open(federation.organisations / "org-2").train(request)
     sent, model = tensors.from_bytes(reply.update), tensors.from_bytes(request.model)
     assert {k: v.shape for k, v in sent.items()} == {k: v.shape for k, v in model.items()}
-    heads = list((federation.organisations / "org-2" / "state").iterdir())
-    assert heads
-    shutil.rmtree(heads[0].parent)
+    assert list((federation.organisations / "org-2" / "state").iterdir())
