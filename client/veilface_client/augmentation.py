@@ -1,7 +1,8 @@
 """A training photograph varied: moved, recoloured, blurred, covered; each image by its own draw.
 
-A face is kept as a *canvas*, a quarter wider than the network looks at, so that a shift or a
-rotation shows what was really there instead of a black edge. Evaluation looks at its centre.
+A face is kept as a *canvas* (`images.canvas_pixels`), wider than the network looks at, so that a
+shift or a rotation shows what was really there instead of a black edge. Evaluation looks at its
+centre.
 
 Stock transforms of torchvision v2 do not draw here: they draw from the global random generator,
 which several organisations share when they train in threads of one process, and once per call, so
@@ -22,16 +23,10 @@ from torchvision.transforms import v2
 
 from veilface_common.config import AugmentationConfig
 
-CANVAS_SHARE = 1.25  # side of the canvas / side of the image
 DRAWS = 16  # uniform numbers that one image needs
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights of torchvision's grey
 BLUR_TAPS = 5
 LARGEST_ERASED_SIDE = 0.5
-
-
-def canvas_pixels(pixels: int) -> int:
-    """Return the side of the canvas for a network that looks at `pixels`: 64 -> 80."""
-    return round(pixels * CANVAS_SHARE)
 
 
 def centre_view(canvas: Tensor, pixels: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
@@ -13,17 +13,13 @@ from veilface_common.config import HeadConfig
 
 
 class Head(Protocol):
-    """Judges embeddings during training; an `nn.Module` that the organisation keeps between rounds.
+    """Judges embeddings during a round; an `nn.Module` that is forgotten when the round ends.
 
     That it has a row per person is the cosine head's own affair: ask for the loss, nothing else.
     """
 
-    def is_started(self) -> bool:
-        """Return whether `start` was called, now or in the round that the state comes from."""
-        ...
-
     def start(self, embeddings: Tensor, labels: Tensor) -> None:
-        """Take a position towards a network not met before: [N, D] of all faces; people [N]."""
+        """Take a position towards the round's network: [N, D] of all faces; people [N]."""
         ...
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -42,14 +38,6 @@ class Head(Protocol):
         """Move to the device."""
         ...
 
-    def state_dict(self) -> Mapping[str, Tensor]:
-        """Return what a later round needs."""
-        ...
-
-    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> Any:
-        """Continue from an earlier round."""
-        ...
-
 
 class CosineMarginHead(nn.Module):
     """Softmax over scaled cosines, the own person's lowered by a margin (Wang et al. 2018, eq. 4).
@@ -58,10 +46,11 @@ class CosineMarginHead(nn.Module):
     cosine between the embedding and row j. `weight` is [people, D]; a row is nearly a template of
     its person: to be kept as the faces are kept.
 
-    A row starts as the mean of its person's embeddings (Qi et al. 2018, section 3.2), seen from the
-    mean of all: an untrained network looks one way whatever it sees (cosines above 0.95). Rows that
-    are drawn first turn the network's own sense of likeness into noise: measured on LFW, after 6
-    passes EER 0.35 on new people instead of 0.25.
+    At the start of each round a row is the mean of its person's embeddings by the round's network
+    (Qi et al. 2018, section 3.2), seen from the mean of all: an untrained network looks one way
+    whatever it sees (cosines above 0.95). The rows of the round before would fit the network that
+    this organisation sent, not the one that the federation made of it; and even where both are the
+    same, as in pooled training, starting anew learns faster. docs/adr/0006 has the figures.
     """
 
     def __init__(
@@ -73,12 +62,6 @@ class CosineMarginHead(nn.Module):
         self.weight = nn.Parameter(
             functional.normalize(torch.randn(people, dimension, generator=generator))
         )
-        self.register_buffer("started", torch.zeros(1))  # 1 once the rows stand for people
-        self.started: Tensor
-
-    def is_started(self) -> bool:
-        """Return whether the rows stand for people."""
-        return bool(self.started)
 
     @torch.no_grad()
     def start(self, embeddings: Tensor, labels: Tensor) -> None:
@@ -87,7 +70,6 @@ class CosineMarginHead(nn.Module):
         sums = torch.zeros_like(self.weight).index_add_(0, labels, centred)
         found = torch.bincount(labels, minlength=len(self.weight)) > 0
         self.weight[found] = functional.normalize(sums[found])
-        self.started.fill_(1)
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """[B, D], [B] -> [B]."""

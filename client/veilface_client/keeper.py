@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from veilface_client import state, training
+from veilface_client import training
 from veilface_client.data import Faces, check_trainable, open_faces
 from veilface_client.head import CosineMarginHead
+from veilface_client.history import LocalRound, save_round
 from veilface_client.organisation import load_organisation
-from veilface_client.state import LocalRound, LocalState
 from veilface_common import models, tensors
 from veilface_common.config import RunConfig
 from veilface_common.models.weights import load_weights, read_weights
@@ -28,7 +28,7 @@ _HEAD_STREAM, _ROUND_STREAM = "head", "round"
 
 
 class Keeper:
-    """One organisation's faces and head, and the two things it does for a federation."""
+    """One organisation's faces, and the two things it does for a federation."""
 
     def __init__(self, name: str, faces: Faces, folder: Path) -> None:
         self._name = name
@@ -69,22 +69,14 @@ class Keeper:
         chosen = training.trainable_people(self._faces.people, request.config.training.min_photos)
         faces = self._faces.of_people(chosen.tolist())
         check_trainable(faces)
-        before = state.load_before(self._folder, request.round)
-        head = self._head(request.config, before, len(faces.person_names))
-        summary = self._fit(network, head, faces, request)
-        after = LocalState(
-            head=read_weights(head),
-            history=(
-                *(entry for entry in before.history if entry.round < request.round),
-                LocalRound(
-                    round=request.round,
-                    loss=summary.mean_loss,
-                    images=summary.images,
-                    seconds=round(time.monotonic() - started, 3),
-                ),
-            ),
+        summary = self._fit(network, faces, request)
+        entry = LocalRound(
+            round=request.round,
+            loss=summary.mean_loss,
+            images=summary.images,
+            seconds=round(time.monotonic() - started, 3),
         )
-        state.save_after(self._folder, request.round, after)
+        save_round(self._folder, entry)
         trained = read_weights(network)
         update = {name: trained[name] - received[name] for name in received}
         return TrainReply(
@@ -92,30 +84,25 @@ class Keeper:
         )
 
     def _fit(
-        self, network: nn.Module, head: CosineMarginHead, faces: Faces, request: TrainRequest
+        self, network: nn.Module, faces: Faces, request: TrainRequest
     ) -> training.TrainingSummary:
         config = request.config
-        progress = (request.round - 1) / config.federation.rounds
         plan = config.training
         if config.federation.strategy != "fedprox":
             plan = replace(plan, proximal=0.0)
         return training.train(
             network,
-            head,
+            self._head(config, len(faces.person_names)),
             faces,
             faces.people,
             replace(config, training=plan),
-            learning_rate=plan.learning_rate_at(progress),
+            learning_rate=config.learning_rate_in(request.round),
             seed=self._seed(config, _ROUND_STREAM, request.round),
         )
 
-    def _head(self, config: RunConfig, before: LocalState, people: int) -> CosineMarginHead:
-        seed = self._seed(config, _HEAD_STREAM, 0)
-        generator = torch.Generator().manual_seed(seed)
-        head = CosineMarginHead(config.head, people, config.model.dimension, generator)
-        if before.head:
-            load_weights(head, before.head)
-        return head
+    def _head(self, config: RunConfig, people: int) -> CosineMarginHead:
+        generator = torch.Generator().manual_seed(self._seed(config, _HEAD_STREAM, 0))
+        return CosineMarginHead(config.head, people, config.model.dimension, generator)
 
     def _seed(self, config: RunConfig, stream: str, number: int) -> int:
         """Return a seed that follows from the run's seed, the organisation and the round."""

@@ -1,7 +1,7 @@
 """What an organisation keeps in its folder: who it is and which photographs are its own.
 
 DIR/organisation.json    {"schema": 1, "name": ..., "faces": PATH OF THE CACHE, "people": [...]}
-DIR/state/               the head between rounds; it never leaves
+DIR/history.json         what it saw of its own training, see `history`
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def train(
     learning_rate: float,
     seed: int,
 ) -> TrainingSummary:
-    """Train network and head in place for `config.training.local_epochs`.
+    """Start the head, then train network and head in place for `config.training.local_epochs`.
 
     Args:
         network: [B, 3, S, S] in [0, 1] -> [B, D]; moved to the device and left there.
@@ -129,8 +129,8 @@ def train(
     optimizer = _optimizer(network, head, config, learning_rate)
     pull = _Pull(network, config.training.proximal)
     people = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
-    if not head.is_started():
-        head.start(_embed(network, canvases, config.model.pixels, device, precision), people)
+    start = _embed(network, canvases, config.model.pixels, device, precision, mirrored=False)
+    head.start(start, people)
     total = torch.zeros(2, device=device)  # losses, gradient norms
     steps = images = 0
     for rows in _batches(len(labels), config.training, generator):
@@ -167,7 +167,8 @@ def embed(
     alone and costs twice as much.
     """
     place = choose_device(device)
-    found = _embed(network, canvases, pixels, place, choose_precision(precision, place))
+    chosen = choose_precision(precision, place)
+    found = _embed(network, canvases, pixels, place, chosen, mirrored=True)
     return found.cpu().numpy()
 
 
@@ -178,6 +179,8 @@ def _embed(
     pixels: int,
     device: torch.device,
     precision: Literal["fp32", "bf16"],
+    *,
+    mirrored: bool,
 ) -> Tensor:
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     found = []
@@ -186,8 +189,10 @@ def _embed(
         faces = centre_view(_load(canvases, rows, device), pixels)
         faces = faces.contiguous(memory_format=torch.channels_last)
         with _autocast(device, precision):
-            both = network(faces).float() + network(faces.flip(3)).float()
-        found.append(functional.normalize(both))
+            seen = network(faces).float()
+            if mirrored:
+                seen = seen + network(faces.flip(3)).float()
+        found.append(functional.normalize(seen))
     return torch.cat(found)
 
 

@@ -181,6 +181,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         _check_range("seed", self.seed, 0, 2**31 - 1)
 
+    def learning_rate_in(self, round_number: int) -> float:
+        """Return the organisations' learning rate in a round, counted from 1."""
+        return self.training.learning_rate_at((round_number - 1) / self.federation.rounds)
+
 
 T = TypeVar("T")
 

@@ -4,11 +4,16 @@ VeilfaceError              1   the root: a message, an optional hint, an exit co
 |-- ConfigError            2   a setting that cannot be used
 |-- DataError              3   photographs that cannot be used
 |-- ArtifactError          4   a model or checkpoint file that cannot be trusted
+|   |-- KeyFileError       4   a key that is missing, foreign or open to others
+|   `-- SignatureError     4   something that its signer did not sign
 |-- ProtocolError          5   a message that is not what the protocol allows
 |   `-- UpdateRejected     5   an organisation's update that must not be summed
 |-- FederationError        6   a federation that cannot go on
 |-- EngineError            7   Flower or Ray failed underneath
-`-- TrainingDiverged       8   training that left the finite numbers
+|-- TrainingDiverged       8   training that left the finite numbers
+|-- BudgetError            9   a privacy plan or event that cannot be used
+|   `-- BudgetExceeded     9   a release that the organisation's policy does not allow
+`-- LedgerError           10   a ledger that is damaged, altered or rolled back
 """
 
 from __future__ import annotations
@@ -44,6 +49,14 @@ class ArtifactError(VeilfaceError):
     exit_code = 4
 
 
+class KeyFileError(ArtifactError):
+    """A key that is missing, of another kind, or open to others."""
+
+
+class SignatureError(ArtifactError):
+    """Something that its signer did not sign, or that was altered since."""
+
+
 class ProtocolError(VeilfaceError):
     """A message that is not what the protocol allows."""
 
@@ -70,3 +83,19 @@ class TrainingDiverged(VeilfaceError):  # noqa: N818 -- named for what happened
     """Training that left the finite numbers; the network it was given is spoilt."""
 
     exit_code = 8
+
+
+class BudgetError(VeilfaceError):
+    """A privacy plan or event that cannot be used."""
+
+    exit_code = 9
+
+
+class BudgetExceeded(BudgetError):  # noqa: N818 -- named for what happened
+    """A release that the organisation's policy does not allow; nothing was charged for it."""
+
+
+class LedgerError(VeilfaceError):
+    """A ledger that is damaged, altered, signed by another key or older than others know it."""
+
+    exit_code = 10

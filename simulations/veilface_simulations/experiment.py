@@ -28,13 +28,18 @@ SETTINGS = "run.json"
 SCHEMA = 1
 
 _BASE = RunConfig(
-    training=TrainingConfig(batch_size=32), federation=FederationConfig(rounds=45, keep_every=5)
+    training=TrainingConfig(batch_size=32),
+    federation=FederationConfig(strategy="fedavgm", rounds=40, keep_every=5),
 )
 PRESETS: Mapping[str, RunConfig] = {
     # A few minutes on two cores: the demonstration on drawn people.
-    "demo": replace(_BASE, federation=FederationConfig(rounds=20, keep_every=4)),
+    "demo": replace(
+        _BASE,
+        training=TrainingConfig(batch_size=16),
+        federation=replace(_BASE.federation, rounds=12, keep_every=2),
+    ),
     # A few thousand real photographs; what it reaches stands in the README.
-    "faces": replace(_BASE, federation=replace(_BASE.federation, server_learning_rate=2.0)),
+    "faces": _BASE,
     # The network of the founding article, as a reference row.
     "classic": replace(_BASE, model=ModelConfig(name="classic")),
     # The larger network at 112 px, for pictures sharp enough and machines fast enough.

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from veilface_client import state
 from veilface_client.data import Faces
 from veilface_client.evaluation import embed_faces
+from veilface_client.history import load_history
 from veilface_client.training import trainable_people
 from veilface_common import models, tensors
 from veilface_common.config import ModelConfig
@@ -124,7 +124,7 @@ def _losses(federation: Federation) -> tuple[float | None, ...]:
     """Return each round's mean loss over the organisations: a simulation sees all of them."""
     rounds: dict[int, list[float]] = {}
     for name in federation.members:
-        for entry in state.load_newest(federation.organisations / name).history:
+        for entry in load_history(federation.organisations / name):
             rounds.setdefault(entry.round, []).append(entry.loss)
     last = max(rounds, default=0)
     return tuple(

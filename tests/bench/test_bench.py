@@ -16,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from veilface_client.augmentation import Augmentation
+from veilface_client.augmentation import Augmentation, centre_view
 from veilface_client.data import Faces, load_faces, open_faces
 from veilface_client.head import CosineMarginHead
 from veilface_client.images import canvas_pixels
@@ -31,6 +31,7 @@ from veilface_simulations import drawn
 from veilface_simulations.experiment import Experiment, preset
 from veilface_simulations.flower import run_with_flower
 from veilface_simulations.inprocess import run_in_process
+from veilface_simulations.results import load_result
 from veilface_simulations.sources import open_any
 from veilface_simulations.world import World, build_world
 
@@ -69,20 +70,25 @@ def in_process(experiment: Experiment, world: World, workers: int) -> None:
     run_in_process(experiment.config, folders, federation.server, workers)
 
 
-def bare_loop(faces: Faces, config: RunConfig) -> None:
-    """The same network, batch, augmentation and precision as plain PyTorch has them."""
+def bare_loop(faces: Faces, config: RunConfig, *, start: bool) -> None:
+    """The same recipe as plain PyTorch has it; `start`: with the pass that places the head."""
     network = models.build(config.model, seed=0).to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(0)
     people = len(faces.person_names)
     head = CosineMarginHead(config.head, people, config.model.dimension, generator)
     augment = Augmentation(config.augmentation, config.model.pixels, generator)
     parameters = [*network.parameters(), *head.parameters()]
-    optimizer = torch.optim.SGD(parameters, lr=0.01, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05)
     images, labels = torch.from_numpy(faces[:]), torch.from_numpy(faces.people)
-    precise = choose_precision(config.precision, torch.device("cpu")) == "fp32"
+    fast = choose_precision(config.precision, torch.device("cpu")) == "bf16"
+    if start:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            batches = [centre_view(part, config.model.pixels) for part in images.split(128)]
+            seen = [network(b.contiguous(memory_format=torch.channels_last)) for b in batches]
+        head.start(torch.cat(seen), labels)
     for rows in torch.randperm(len(images)).split(config.training.batch_size):
         batch = augment(images[rows]).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=not precise):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
             embeddings = network(batch)
         optimizer.zero_grad()
         head.loss(embeddings, labels[rows]).mean().backward()
@@ -101,8 +107,14 @@ def test_keeper_against_a_bare_loop(tmp_path: Path, cache: Path) -> None:
     model = tensors.to_bytes(read_weights(models.build(config.model, seed=0)))
     request = TrainRequest(round=1, config=config, model=model)
     faces = open_faces(world.faces.path).of_people(federation.members["org-1"])
-    bare, kept = best(lambda: bare_loop(faces, config), lambda: keeper.train(request), 4)
-    print(f"\nkeeper: {bare / kept:.2f} of a bare loop ({len(faces) / kept:.0f} images/s)")
+    bare, kept = best(
+        lambda: bare_loop(faces, config, start=True), lambda: keeper.train(request), 4
+    )
+    plain = min(seconds(lambda: bare_loop(faces, config, start=False)) for _ in range(4))
+    print(
+        f"\nkeeper: {bare / kept:.2f} of a bare loop ({len(faces) / kept:.0f} images/s), "
+        f"{plain / kept:.2f} of one that does not place the head by a pass over the faces"
+    )
     assert bare / kept > 0.8  # 0.9 on a quiet machine
 
 
@@ -154,6 +166,20 @@ def test_drawing_and_opening(cache: Path) -> None:
     again = seconds(lambda: load_faces(source, pixels=canvas_pixels(64), cache=cache))
     print(f"10,000 faces: {first:.1f} s to draw and cache, {again * 1000:.0f} ms to open")
     assert again < 1
+
+
+def test_drawn_people_can_be_learnt(tmp_path: Path, cache: Path) -> None:
+    """`tiny`, trained on 400 drawn people, tells 200 others apart: EER at most 6%."""
+    program = Path(sys.executable).parent / "veilface-sim"
+    subprocess.run(
+        [program, "run", "--data", "drawn:400x12", "--evaluate-on", "drawn:200x6", "--arms",
+         "central", "--preset", "demo", "--engine", "inprocess", "--seed", "1",
+         "--out", tmp_path / "run", "--cache", cache],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (arm,) = load_result(tmp_path / "run").arms
+    print(f"\ntrained on 400 drawn people: EER {arm.eer:.1%} on 200 others, {arm.seconds:.0f} s")
+    assert arm.eer <= 0.06
 
 
 class Memory:

@@ -13,11 +13,11 @@ from veilface_client.augmentation import (
     DRAWS,
     Augmentation,
     Variation,
-    canvas_pixels,
     centre_view,
     variation,
     vary,
 )
+from veilface_client.images import canvas_pixels
 from veilface_common.config import AugmentationConfig
 
 PIXELS = 32

@@ -91,20 +91,8 @@ def test_rows_start_at_the_mean_of_their_person() -> None:
     """`start` puts a row at its person's mean, seen from the mean of all; absent people stay."""
     judge, faces = head(), embeddings()
     drawn = judge.weight.detach().clone()
-    assert not judge.is_started()
     judge.start(faces, LABELS)
-    assert judge.is_started()
     centred = functional.normalize(faces - faces.mean(0))
     mean = functional.normalize(centred[2] + centred[3], dim=0)
     assert torch.allclose(judge.weight[2], mean, atol=1e-6)
     assert torch.equal(judge.weight[3:6], drawn[3:6])
-
-
-def test_its_state_travels_through_a_state_dict() -> None:
-    """A head loaded from another's state gives the same losses and knows that it was started."""
-    first = head()
-    first.start(embeddings(), LABELS)
-    second = CosineMarginHead(HeadConfig(), PEOPLE, DIMENSION, generator(9))
-    second.load_state_dict(first.state_dict())
-    assert second.is_started()
-    assert torch.equal(first.loss(embeddings(), LABELS), second.loss(embeddings(), LABELS))

@@ -184,4 +184,5 @@ def test_nothing_but_names_and_updates_leaves(build: Build) -> None:
     reply = Keeper.open(federation.organisations / "org-2").train(request)
     sent, model = tensors.from_bytes(reply.update), tensors.from_bytes(request.model)
     assert {k: v.shape for k, v in sent.items()} == {k: v.shape for k, v in model.items()}
-    assert list((federation.organisations / "org-2" / "state").iterdir())
+    kept = sorted(path.name for path in (federation.organisations / "org-2").iterdir())
+    assert kept == ["history.json", "organisation.json"]

@@ -1,0 +1,1 @@
+"""Signatures and keys; every primitive is `cryptography`'s."""

@@ -1,0 +1,38 @@
+"""Of a failure the coordinator hears the kind; the words stay at the organisation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from veilface_client.failures import kept_at_home, load_failures
+from veilface_common.errors import DataError, ProtocolError
+
+
+def test_the_words_stay_and_the_kind_goes(tmp_path: Path) -> None:
+    """Counts and paths in a message are written down at home alone, whatever the chain."""
+    with pytest.raises(ProtocolError) as raised, kept_at_home(tmp_path, "train 3"):
+        raise DataError("expected 2 people in secret-folder, got 1")
+    assert "secret-folder" not in str(raised.value)
+    assert "DataError" in str(raised.value)
+    assert raised.value.__suppress_context__
+    assert load_failures(tmp_path) == (
+        "train 3: DataError: expected 2 people in secret-folder, got 1",
+    )
+
+
+def test_a_folder_that_is_gone_tells_nothing_either(tmp_path: Path) -> None:
+    """Where the words cannot be written, the error is still the one without them."""
+    with pytest.raises(ProtocolError) as raised, kept_at_home(tmp_path / "gone", "describe"):
+        raise DataError("secret")
+    assert "gone" not in str(raised.value)
+    assert "secret" not in str(raised.value)
+    assert load_failures(tmp_path / "gone") == ()
+
+
+def test_what_works_is_not_disturbed(tmp_path: Path) -> None:
+    """No failure, no line."""
+    with kept_at_home(tmp_path, "describe"):
+        pass
+    assert load_failures(tmp_path) == ()
