@@ -36,7 +36,7 @@ PRESETS: Mapping[str, RunConfig] = {
     "demo": replace(
         _BASE,
         training=TrainingConfig(batch_size=16),
-        federation=replace(_BASE.federation, rounds=12, keep_every=2),
+        federation=replace(_BASE.federation, rounds=10, keep_every=2),
     ),
     # A few thousand real photographs; what it reaches stands in the README.
     "faces": _BASE,
