@@ -42,5 +42,13 @@ def load_failures(folder: Path) -> tuple[str, ...]:
     path = folder / FILE
     if not path.exists():
         return ()
-    entries = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    return tuple(f"{entry['request']}: {entry['error']}" for entry in entries)
+    return tuple(map(_read, path.read_text(encoding="utf-8", errors="replace").splitlines()))
+
+
+def _read(line: str) -> str:
+    """Return a line as people read it; one that a crash cut short still counts."""
+    try:
+        entry = json.loads(line)
+        return f"{entry['request']}: {entry['error']}"
+    except (ValueError, KeyError, TypeError):
+        return "a failure whose line was cut short"

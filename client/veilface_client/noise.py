@@ -41,7 +41,7 @@ class Noise(Protocol):
 
 
 class SecureNoise:
-    """What private training uses: keyed from the operating system, anew in each process."""
+    """What private training is to use: keyed from the operating system, anew in each process."""
 
     origin: Origin = "operating-system"
 

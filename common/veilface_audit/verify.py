@@ -36,6 +36,7 @@ KINDS = ("registered", "policy", "reserve", "settle", "refuse", "key-rotated", "
 _COLUMNS = ("sequence", "time", "kind", "body", "previous", "hash", "signature")
 _EVENT = {"mechanism", "unit", "sample_rate", "noise_multiplier", "steps"}
 _ENTRY_DOMAIN = b"veilface ledger entry 1\0"
+_ACCEPTED_DOMAIN = b"veilface\0ledger-accepted\0"
 _SIGNATURE_DOMAIN = b"veilface\0ledger-entry\0"
 TOLERANCE = 0.02  # of epsilon, between accountants that agree
 
@@ -154,8 +155,20 @@ def _verify_entry(
         raise AuditFailed(f"entry {number}: of unknown kind {row['kind']!r}")
     if (row["kind"] == "registered") != (number == 1):
         raise AuditFailed(f"entry {number}: the data set must be registered first, and once")
+    if row["kind"] == "key-rotated":
+        book.key = _accepted_key(number, body, previous)
     _apply(number, row["kind"], body, book, public_key)
     return bytes(row["hash"])
+
+
+def _accepted_key(number: int, body: Mapping[str, Any], previous: bytes) -> Ed25519PublicKey:
+    """Return the next key, which must have signed the hash of the entry before."""
+    key = _key(body["public_key"].encode(), f"entry {number}")
+    try:
+        key.verify(bytes.fromhex(body["accepted"]), _ACCEPTED_DOMAIN + previous)
+    except InvalidSignature:
+        raise AuditFailed(f"entry {number}: the next key did not accept the ledger") from None
+    return key
 
 
 def _apply(number: int, kind: str, body: Mapping[str, Any], book: _Book, public_key: bytes) -> None:
@@ -174,8 +187,6 @@ def _apply(number: int, kind: str, body: Mapping[str, Any], book: _Book, public_
             book.open.remove(body["reservation"])
         case "refuse":
             book.refused += 1
-        case "key-rotated":
-            book.key = _key(body["public_key"].encode(), f"entry {number}")
 
 
 def _take_policy(number: int, body: Mapping[str, Any], book: _Book) -> None:

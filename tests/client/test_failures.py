@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from veilface_client.failures import kept_at_home, load_failures
+from veilface_client.failures import FILE, kept_at_home, load_failures
 from veilface_common.errors import DataError, ProtocolError
 
 
@@ -36,3 +36,9 @@ def test_what_works_is_not_disturbed(tmp_path: Path) -> None:
     with kept_at_home(tmp_path, "describe"):
         pass
     assert load_failures(tmp_path) == ()
+
+
+def test_a_line_cut_short_still_counts(tmp_path: Path) -> None:
+    """A crash while a failure was written down neither hides it nor ends the reading."""
+    (tmp_path / FILE).write_text('{"request": "train 1", "error": "x"}\n{"requ')
+    assert load_failures(tmp_path) == ("train 1: x", "a failure whose line was cut short")

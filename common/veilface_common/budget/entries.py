@@ -11,7 +11,8 @@ Rules, in the order in which `State.after` applies them:
 3. the signature is that of the key in force
 4. the first entry, and only it, registers the data set; a policy stands before the first reserve
 5. a reservation's event is understood, of the policy's unit, and is settled at most once
-6. a key is replaced only by an entry that the old key signs
+6. a key is replaced only by an entry that the old key signs and the new one accepts: without the
+   second, a stranger's history could hand itself over to an organisation's key
 """
 
 from __future__ import annotations
@@ -119,7 +120,10 @@ class State:
             case "settle":
                 return self._settled(int(entry.content["reservation"]))
             case "key-rotated":
-                return replace(self, key=parse_verify_key(entry.content["public_key"].encode()))
+                key = parse_verify_key(entry.content["public_key"].encode())
+                accepted = bytes.fromhex(entry.content["accepted"])
+                key.verify("ledger-accepted", entry.previous, accepted)
+                return replace(self, key=key)
         raise LedgerError(f"expected a known kind of entry, got {entry.kind!r}")
 
     def _with_policy(self, policy: Policy) -> State:
@@ -164,6 +168,12 @@ def entry_hash(sequence: int, time: str, kind: str, body: str, previous: bytes) 
         }
     )
     return hashlib.sha256(_DOMAIN + text.encode()).digest()
+
+
+def rotation(head: Head, key: SigningKey) -> dict[str, object]:
+    """Return the content of an entry after `head` that hands the ledger over to `key`."""
+    accepted = key.sign("ledger-accepted", bytes.fromhex(head.hash))
+    return {"public_key": key.public.pem.decode(), "accepted": accepted.hex()}
 
 
 def next_entry(

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from veilface_common.budget.accountant import Epsilon, epsilon, largest_steps
-from veilface_common.budget.entries import Entry, Head, Kind, State, next_entry
+from veilface_common.budget.entries import Entry, Head, Kind, State, next_entry, rotation
 from veilface_common.budget.events import Event, Mechanism, to_body, total_steps
 from veilface_common.budget.policy import Policy, policy_to_body
 from veilface_common.crypto.signing import SigningKey, VerifyKey, parse_verify_key
@@ -175,8 +175,7 @@ class Ledger:
     def rotate_key(self, key: SigningKey) -> None:
         """Let `key` sign from now on; the key until now signs that."""
         with self._writing() as connection:
-            pem = key.public.pem.decode()
-            self._append(connection, "key-rotated", {"public_key": pem})
+            self._append(connection, "key-rotated", rotation(self.head, key))
         self._key = key
 
     def verify_holds(self, head: Head) -> None:
@@ -291,8 +290,8 @@ def _policy_body(policy: Policy, *, loosened: bool) -> dict[str, object]:
 def _connected(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the file; whatever SQLite says of it becomes a LedgerError.
 
-    A rollback journal with FULL syncing: 400 simulated power cuts lost nothing with it, and the
-    ledger stays one file that can be handed to an auditor.
+    A rollback journal, synced to its folder (EXTRA), so that what was committed survives a power
+    cut, and the ledger stays one file that can be handed to an auditor.
     """
     try:
         uri = f"{path.resolve().as_uri()}?mode=rw"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tests.common.budget.conftest import CONTEXT, KEY, REGISTRATION, Start, clock, event
 
-from veilface_common.budget.entries import Head
-from veilface_common.budget.ledger import Ledger, create_ledger, read_entries
+from veilface_common.budget.entries import Head, next_entry, rotation
+from veilface_common.budget.ledger import Ledger, _insert, create_ledger, read_entries
 from veilface_common.budget.policy import Policy, load_policy
 from veilface_common.crypto.signing import SigningKey
 from veilface_common.errors import BudgetExceeded, ConfigError, LedgerError
@@ -196,6 +196,18 @@ def test_a_rotated_key_signs_from_then_on(start: Start, tmp_path: Path) -> None:
     assert Ledger(tmp_path / "ledger.db", OTHER).spent().charged > 0
     with pytest.raises(LedgerError, match="key"):
         Ledger(tmp_path / "ledger.db", KEY)
+
+
+def test_a_strangers_history_cannot_hand_itself_over(tmp_path: Path) -> None:
+    """A forged ledger that ends in the organisation's key, which never accepted it, is rejected."""
+    path = tmp_path / "forged.db"
+    forged = create_ledger(path, OTHER, REGISTRATION, Policy(), clock)
+    content = rotation(forged.head, OTHER) | {"public_key": KEY.public.pem.decode()}
+    entry = next_entry(forged.head, "key-rotated", content, clock(), OTHER)
+    with sqlite3.connect(path) as connection:
+        _insert(connection, entry)
+    with pytest.raises(LedgerError, match="entry 3"):
+        Ledger(path, KEY)
 
 
 def test_a_second_ledger_does_not_replace_the_first(start: Start) -> None:
