@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -65,6 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"veilface-sim: {_one_line(str(error))}", file=sys.stderr)
         return UNEXPECTED
+
+
+def entry() -> NoReturn:
+    """Run the command as a program of its own.
+
+    After Ctrl-C, or when an organisation hangs, threads may be deep in PyTorch. The interpreter's
+    ordinary end stops such a thread where it next wants Python, and C++ then aborts the process:
+    another exit code than the one promised. So with threads left over the process ends at once;
+    everything that matters is on disk, written atomically.
+    """
+    code = main()
+    left = any(t.daemon and t is not threading.current_thread() for t in threading.enumerate())
+    if not left:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:
