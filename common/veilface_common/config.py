@@ -19,6 +19,9 @@ StrategyName = Literal["fedavg", "fedavgm", "fedadam", "fedprox"]
 OptimizerName = Literal["sgd", "adamw"]
 Precision = Literal["auto", "fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+PrivacyUnit = Literal["none", "identity", "image"]
+PrivateHeadName = Literal["leave-one-out", "fixed", "trained"]
+TrainedPart = Literal["all", "scales", "projection"]
 Scalar = bool | int | float | str
 
 MODEL_PIXELS: Mapping[ModelName, int] = {"tiny": 64, "base": 112, "classic": 64}
@@ -127,7 +130,7 @@ class FederationConfig:
     rounds: int = 20
     strategy: StrategyName = "fedavg"
     server_learning_rate: float = 1.0
-    server_momentum: float = 0.9
+    server_momentum: float = 0.8
     fraction: float = 1.0  # share of the organisations asked in a round
     min_replies: int = 1
     weights: str = ""  # declared weights, "name=2,other=1"; empty: equal
@@ -166,6 +169,40 @@ class FederationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrivacyConfig:
+    """How a round is trained when its update must not tell of one unit; see `private` (client).
+
+    A request: each organisation's own policy decides what of it is done. What the unit's gradient
+    could not be bounded for has no setting here: batch statistics, losses over pairs or batches, a
+    head that is trained outside the mechanism.
+    """
+
+    unit: PrivacyUnit = "none"  # whose data a round is to hide: a person's, or one photograph
+    sample_rate: float = 0.1  # probability with which a step takes a unit
+    noise_multiplier: float = 1.0  # standard deviation of the noise / max_gradient_norm
+    max_gradient_norm: float = 1.0  # to which the gradient of a unit is clipped
+    steps: int = 10  # in a round
+    images_per_unit: int = 8  # at most, drawn again in each step
+    views: int = 1  # augmented copies of each image; they cost time and no privacy
+    head: PrivateHeadName = "leave-one-out"
+    rows: int = 1024  # directions of a fixed or trained head: declared, not counted
+    trained: TrainedPart = "all"  # fewer numbers take less noise
+    public_weight: float = 1.0  # of the gradient of public faces beside the private one
+    average: float = 0.0  # decay of the moving average of the weights; 0: the last ones
+
+    def __post_init__(self) -> None:
+        _check_range("privacy.sample-rate", self.sample_rate, 1e-6, 1)
+        _check_range("privacy.noise-multiplier", self.noise_multiplier, 0.1, 1e6)
+        _check_range("privacy.max-gradient-norm", self.max_gradient_norm, 1e-6, 1e6)
+        _check_range("privacy.steps", self.steps, 1, 1_000_000)
+        _check_range("privacy.images-per-unit", self.images_per_unit, 1, 1000)
+        _check_range("privacy.views", self.views, 1, 100)
+        _check_range("privacy.rows", self.rows, 2, 1_000_000)
+        _check_range("privacy.public-weight", self.public_weight, 0, 1e6)
+        _check_range("privacy.average", self.average, 0, 0.9999)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything that both sides of a federation agree on before it starts."""
 
@@ -177,13 +214,14 @@ class RunConfig:
     head: HeadConfig = field(default_factory=HeadConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     federation: FederationConfig = field(default_factory=FederationConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
 
     def __post_init__(self) -> None:
         _check_range("seed", self.seed, 0, 2**31 - 1)
 
     def learning_rate_in(self, round_number: int) -> float:
-        """Return the organisations' learning rate in a round, counted from 1."""
-        return self.training.learning_rate_at((round_number - 1) / self.federation.rounds)
+        """Return the organisations' learning rate in the middle of a round, counted from 1."""
+        return self.training.learning_rate_at((round_number - 0.5) / self.federation.rounds)
 
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """How updates become the next model: each algorithm an `(init, apply)` pair over a plain state.
 
 FedAvg     McMahan et al. 2017, Algorithm 1
-FedAvgM    Hsu, Qi and Brown 2019, section 4.3, with momentum in units of the learning rate
+FedAvgM    Hsu, Qi and Brown 2019, section 4.3
 FedAdam    Reddi et al. 2021, Algorithm 2
 FedProx    Li et al. 2020: FedAvg here; its proximal term is added by the organisations
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from veilface_common.config import RunConfig
+from veilface_common.config import FederationConfig
 from veilface_common.errors import FederationError, UpdateRejected
 from veilface_common.tensors import FloatArray, Tensors, norm, verify_like
 
@@ -40,15 +40,14 @@ class Strategy:
     apply: Callable[[ServerState, Tensors], ServerState]
 
 
-def strategy(run: RunConfig) -> Strategy:
+def strategy(config: FederationConfig) -> Strategy:
     """Return the configured algorithm."""
-    config = run.federation
     rate = config.server_learning_rate
     match config.strategy:
         case "fedavg" | "fedprox":
             return Strategy(init=_plain, apply=lambda s, mean: _step(s, _scaled(mean, rate)))
         case "fedavgm":
-            return Strategy(init=_first, apply=lambda s, mean: _momentum(s, mean, run))
+            return Strategy(init=_first, apply=lambda s, mean: _momentum(s, mean, config))
         case "fedadam":
             return Strategy(init=_both, apply=lambda s, mean: _adam(s, mean, rate))
 
@@ -112,18 +111,11 @@ def _step(state: ServerState, change: Mapping[str, FloatArray]) -> ServerState:
     return replace(state, round=state.round + 1, model=model)
 
 
-def _momentum(state: ServerState, mean: Tensors, run: RunConfig) -> ServerState:
-    """Step by rate eta v, v = beta v + mean / eta, eta being the organisations' learning rate.
-
-    Updates shrink as eta does; momentum kept in their own units would go on at the length of
-    earlier ones, ten times that of the newest at beta 0.9. (Seen: 16 rounds, EER 0.14 after the
-    twelfth and 0.17 after the last.) What is stored is eta v.
-    """
-    config, number = run.federation, state.round + 1
-    before = run.learning_rate_in(max(state.round, 1))
-    kept = config.server_momentum * run.learning_rate_in(number) / before if before else 0.0
+def _momentum(state: ServerState, mean: Tensors, config: FederationConfig) -> ServerState:
+    """Step by rate v, v = beta v + mean."""
+    beta = config.server_momentum
     first = {
-        name: (kept * value + mean[name]).astype(np.float32)
+        name: (beta * value + mean[name]).astype(np.float32)
         for name, value in state.first_moment.items()
     }
     step = _scaled(first, config.server_learning_rate)

@@ -64,7 +64,7 @@ def run_rounds(
         FederationError: too few organisations answered; the last good model is kept.
         ConfigError, ArtifactError: `folder` holds another run, or a damaged one.
     """
-    algorithm = strategy(config)
+    algorithm = strategy(config.federation)
     state = checkpoint.load_state(folder, config) or algorithm.init(_initial_model(config))
     names = _verify_names(members.names(), config.federation)
     while state.round < config.federation.rounds:

@@ -29,7 +29,7 @@ SCHEMA = 1
 
 _BASE = RunConfig(
     training=TrainingConfig(batch_size=32),
-    federation=FederationConfig(strategy="fedavgm", rounds=40, keep_every=5),
+    federation=FederationConfig(strategy="fedavgm", rounds=30, keep_every=5),
 )
 PRESETS: Mapping[str, RunConfig] = {
     # A few minutes on two cores: the demonstration on drawn people.
