@@ -11,7 +11,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -126,7 +126,8 @@ def train(
     head.to(device)
     generator = Generator().manual_seed(seed)
     augment = Augmentation(config.augmentation, config.model.pixels, generator)
-    optimizer = _optimizer(network, head, config, learning_rate)
+    groups = _groups(network, head, config, learning_rate)
+    optimizer = make_optimizer(groups, config.training, learning_rate)
     pull = _Pull(network, config.training.proximal)
     people = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
     start = _embed(network, canvases, config.model.pixels, device, precision, mirrored=False)
@@ -134,8 +135,8 @@ def train(
     total = torch.zeros(2, device=device)  # losses, gradient norms
     steps = images = 0
     for rows in _batches(len(labels), config.training, generator):
-        faces = augment(_load(canvases, rows.numpy(), device))
-        with _autocast(device, precision):
+        faces = augment(load_canvases(canvases, rows.numpy(), device))
+        with autocast(device, precision):
             embeddings = network(faces.contiguous(memory_format=torch.channels_last))
         loss = head.loss(embeddings, people[rows.to(device)]).mean()
         optimizer.zero_grad()
@@ -186,9 +187,9 @@ def _embed(
     found = []
     for first in range(0, len(canvases), EMBEDDING_BATCH):
         rows = np.arange(first, min(first + EMBEDDING_BATCH, len(canvases)))
-        faces = centre_view(_load(canvases, rows, device), pixels)
+        faces = centre_view(load_canvases(canvases, rows, device), pixels)
         faces = faces.contiguous(memory_format=torch.channels_last)
-        with _autocast(device, precision):
+        with autocast(device, precision):
             seen = network(faces).float()
             if mirrored:
                 seen = seen + network(faces.flip(3)).float()
@@ -196,13 +197,15 @@ def _embed(
     return torch.cat(found)
 
 
-def _load(canvases: Canvases, rows: NDArray[np.int64], device: torch.device) -> Tensor:
+def load_canvases(canvases: Canvases, rows: NDArray[np.int64], device: torch.device) -> Tensor:
+    """Return some canvases on a device: uint8 [B, 3, C, C]."""
     return torch.from_numpy(np.ascontiguousarray(canvases[rows])).to(device)
 
 
-def _autocast(
+def autocast(
     device: torch.device, precision: Literal["fp32", "bf16"]
 ) -> AbstractContextManager[None]:
+    """Run convolutions in `precision`; weights and gradients stay fp32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
@@ -216,20 +219,26 @@ def _batches(count: int, config: TrainingConfig, generator: Generator) -> Iterat
         yield order[first : first + size]
 
 
-def _optimizer(
-    network: nn.Module, head: Head, config: RunConfig, learning_rate: float
+def make_optimizer(
+    groups: list[dict[str, Any]], training: TrainingConfig, learning_rate: float
 ) -> torch.optim.Optimizer:
-    training = config.training
-    groups = [{"params": list(network.parameters()), "lr": learning_rate}]
+    """Return the configured optimiser over groups of parameters."""
+    if training.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=training.weight_decay)
+    return torch.optim.SGD(
+        groups, lr=learning_rate, momentum=training.momentum, weight_decay=training.weight_decay
+    )
+
+
+def _groups(
+    network: nn.Module, head: Head, config: RunConfig, learning_rate: float
+) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
     of_head = list(head.parameters())
     if of_head:
         rate = learning_rate * config.head.learning_rate_factor
         groups.append({"params": of_head, "lr": rate})
-    if training.optimizer == "adamw":
-        return torch.optim.AdamW(groups, weight_decay=training.weight_decay)
-    return torch.optim.SGD(
-        groups, lr=learning_rate, momentum=training.momentum, weight_decay=training.weight_decay
-    )
+    return groups
 
 
 class _Pull:

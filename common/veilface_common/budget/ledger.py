@@ -27,7 +27,7 @@ from veilface_common.budget.entries import Entry, Head, Kind, State, next_entry,
 from veilface_common.budget.events import Event, Mechanism, to_body, total_steps
 from veilface_common.budget.policy import Policy, policy_to_body
 from veilface_common.crypto.signing import SigningKey, VerifyKey, parse_verify_key
-from veilface_common.errors import BudgetExceeded, KeyFileError, LedgerError
+from veilface_common.errors import BudgetError, BudgetExceeded, KeyFileError, LedgerError
 from veilface_common.files import sync_folder
 
 Clock = Callable[[], str]
@@ -66,16 +66,29 @@ class Registration:
     people_declared: int  # by the organisation; what is divided by, not what is counted
 
 
-@dataclass(frozen=True)
 class Reservation:
     """A charge that is on disk: what training asks for before its first gradient.
 
-    `Ledger.reserve` alone makes one that `Ledger.settle` takes.
+    `Ledger.reserve` alone makes one that `Ledger.settle` takes, and it buys one event, once.
     """
 
-    number: int
-    event: Event
-    head: Head  # the ledger's, once this was written
+    def __init__(self, number: int, event: Event, head: Head) -> None:
+        self.number = number
+        self.event = event
+        self.head = head  # the ledger's, once this was written
+        self._spent = False
+
+    def spend(self, event: Event) -> None:
+        """Use the charge for `event`.
+
+        Raises:
+            BudgetError: it was made for another event, or was used before.
+        """
+        if event != self.event:
+            raise BudgetError(f"expected to spend {self.event}, got {event}")
+        if self._spent:
+            raise BudgetError(f"reservation {self.number} was spent before")
+        self._spent = True
 
 
 class Ledger:

@@ -1,0 +1,333 @@
+"""The private step: what of an organisation's training may leave, and what that costs.
+
+A step takes each unit (a person, or one photograph) with probability q, by a coin that nobody else
+can know; one gradient per unit, clipped to C; their sum and Gaussian noise of deviation sigma C,
+divided by the declared expected number of units q N (Abadi et al. 2016, Algorithm 1, with all that
+belongs to a person in the place of an example: McMahan et al. 2018). An empty draw is a step too.
+
+What one unit contributes depends on that unit, the weights, public faces and secret coins alone:
+
+- coins, choice of photographs and augmentation follow from (secret, step, unit)
+- the loss of a unit sees no other unit (`private_heads`); the networks have no batch statistics
+- a unit whose gradient is not finite contributes nothing
+- clipping, scaling and the count of steps are Opacus's, in fp32; the noise is ours (`noise`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from opacus.accountants import RDPAccountant
+from opacus.optimizers import DPOptimizer
+from torch import Tensor, nn
+
+from veilface_client.noise import Noise
+from veilface_client.private_heads import UnitHead
+from veilface_client.training import (
+    autocast,
+    choose_device,
+    choose_precision,
+    make_optimizer,
+)
+from veilface_client.units import Coins, Units, View, Views
+from veilface_common.budget.accountant import calibrate_noise
+from veilface_common.budget.events import Event, Mechanism, Unit
+from veilface_common.budget.ledger import Reservation
+from veilface_common.config import PrivacyConfig, RunConfig, TrainedPart
+from veilface_common.errors import BudgetError, ConfigError, TrainingDiverged
+
+UNITS_AT_ONCE = 8  # whose gradients are in memory together
+ROUNDING = 1e-4  # by which clipping is tighter than C: fp32 norms were seen to be off by 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyPlan:
+    """Sampling, clipping and noise of a round's steps, and the event that accounts for them.
+
+    They are one value, so that what is done and what is charged cannot drift apart.
+    """
+
+    unit: Unit
+    sample_rate: float
+    noise_multiplier: float
+    max_gradient_norm: float
+    steps: int
+    units_declared: int  # by the organisation; what is divided by, never a count
+
+    def __post_init__(self) -> None:
+        if self.units_declared < 1:
+            raise BudgetError(f"expected units_declared of at least 1, got {self.units_declared}")
+        if not self.max_gradient_norm > 0:
+            raise BudgetError(f"expected a positive norm, got {self.max_gradient_norm}")
+        _ = self.event  # its own checks
+
+    @property
+    def event(self) -> Event:
+        """What the ledger charges."""
+        mechanism = Mechanism(sample_rate=self.sample_rate, noise_multiplier=self.noise_multiplier)
+        return Event(unit=self.unit, mechanism=mechanism, steps=self.steps)
+
+    @property
+    def expected_units(self) -> float:
+        """How many units a step is declared to take, q N."""
+        return self.sample_rate * self.units_declared
+
+
+def plan_of(config: PrivacyConfig, units_declared: int) -> PrivacyPlan:
+    """Return the plan of a round as `config` asks for it.
+
+    Raises:
+        BudgetError: it asks for no private training, or a value is out of range.
+    """
+    if config.unit == "none":
+        raise BudgetError("expected a privacy unit, got none")
+    return PrivacyPlan(
+        unit=config.unit,
+        sample_rate=config.sample_rate,
+        noise_multiplier=config.noise_multiplier,
+        max_gradient_norm=config.max_gradient_norm,
+        steps=config.steps,
+        units_declared=units_declared,
+    )
+
+
+def calibrated(
+    config: PrivacyConfig, *, rounds: int, epsilon: float, delta: float
+) -> PrivacyConfig:
+    """Return `config` with the least noise that keeps all `rounds` at (epsilon, delta).
+
+    Raises:
+        BudgetError: no noise does.
+    """
+    noise = calibrate_noise(config.sample_rate, rounds * config.steps, delta, epsilon)
+    return replace(config, noise_multiplier=noise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secrets:
+    """What the guarantee rests on: nobody else knows the coins or the noise."""
+
+    coins: Coins
+    noise: Noise
+
+
+class PublicSide(Protocol):
+    """Faces of people who are nobody's secret, trained on beside the private ones."""
+
+    def gradients(self, inside: Sequence[nn.Parameter]) -> Sequence[Tensor]:
+        """Return the gradients of the next public batch, shaped as `inside`; zeros where unused."""
+        ...
+
+
+@dataclass(kw_only=True)
+class PrivateSummary:
+    """What a round's private training did. It stays at the organisation: nothing here is noised."""
+
+    steps: int = 0
+    taken: int = 0  # units, each time that one was taken counted
+    images: int = 0  # looked at, repeats counted
+    dropped: int = 0  # units whose gradient was not finite
+    clipped: int = 0  # units whose gradient was longer than C
+    loss: float = 0.0  # summed over `taken`
+
+
+def train_private(  # noqa: PLR0913 -- all that a private round depends on, in sight
+    network: nn.Module,
+    head: UnitHead,
+    units: Units,
+    config: RunConfig,
+    plan: PrivacyPlan,
+    reservation: Reservation,
+    *,
+    secrets: Secrets,
+    learning_rate: float,
+    public: PublicSide | None = None,
+) -> PrivateSummary:
+    """Take `plan.steps` private steps on `network` and `head`, in place.
+
+    Args:
+        network: [B, 3, S, S] in [0, 1] -> [B, D]; moved to the device and left there.
+        head: what judges a unit's embeddings; what it trains is clipped and noised as well.
+        units: whose faces the organisation trains on.
+        config: what the federation agreed on.
+        plan: what the organisation is willing to do, and what that costs.
+        reservation: the charge for exactly this plan; it can be spent once.
+        secrets: by which units are taken and noise is added.
+        learning_rate: of this round.
+        public: what is trained beside, at no cost in privacy.
+
+    Raises:
+        BudgetError: the reservation is for another plan, or was spent before.
+        ConfigError: the network has nothing of the kind that is to be trained.
+        TrainingDiverged: the weights left the finite numbers.
+    """
+    reservation.spend(plan.event)
+    device = choose_device(config.device)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    inside = [*freeze_but(network, config.privacy.trained), *_trained(head.parameters())]
+    views = Views(units, config, secrets.coins, device)
+    optimizer = NoisyOptimizer(
+        make_optimizer([{"params": inside}], config.training, learning_rate), plan, secrets.noise
+    )
+    accountant = RDPAccountant()
+    optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=plan.sample_rate))
+    average = [parameter.detach().clone() for parameter in inside]
+    summary = PrivateSummary()
+    for step in range(plan.steps):
+        sampled = sample(units, plan, secrets.coins, step)
+        for left, chunk in _chunks(sampled):
+            seen = (views.of(unit, step) for unit in chunk)
+            stacked = _gradients(network, head, seen, inside, config, summary)
+            summary.clipped += _longer(stacked, plan.max_gradient_norm)
+            for parameter, gradients in zip(inside, stacked, strict=True):
+                parameter.grad_sample = gradients  # type: ignore[attr-defined]
+            optimizer.signal_skip_step(do_skip=left > 0)
+            if not optimizer.pre_step():  # clipped and summed; noise comes after the last chunk
+                optimizer.zero_grad()
+        _add_public(inside, public, config.privacy.public_weight)
+        optimizer.original_optimizer.step()
+        optimizer.zero_grad()
+        _follow(average, inside, config.privacy.average)
+        summary.steps += 1
+    _verify_counted(accountant, plan)
+    _follow(inside, average, 0.0)
+    if not all(bool(parameter.isfinite().all()) for parameter in inside):
+        raise TrainingDiverged(
+            f"private training at learning rate {learning_rate:g} left the finite numbers",
+            hint="lower training.learning-rate",
+        )
+    return summary
+
+
+def sample(units: Units, plan: PrivacyPlan, coins: Coins, step: int) -> list[int]:
+    """Return whom a step takes: each unit by its own coin."""
+    rate = plan.sample_rate
+    return [unit for unit, name in enumerate(units.names) if coins.takes(step, name, rate)]
+
+
+def unit_gradient(
+    network: nn.Module,
+    head: UnitHead,
+    view: View,
+    inside: Sequence[nn.Parameter],
+    config: RunConfig,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return the loss of one unit and its gradients, shaped as `inside`."""
+    photographs, views = view.faces.shape[:2]
+    flat = view.faces.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    with autocast(flat.device, choose_precision(config.precision, flat.device)):
+        embeddings = network(flat)  # [P * V, 3, S, S] -> [P * V, D]
+    loss = head.loss(embeddings.view(photographs, views, -1), view.name)
+    return loss.detach(), torch.autograd.grad(loss, inside)
+
+
+class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
+    """Opacus's optimiser with our noise: added in float64, before anything is rounded."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, plan: PrivacyPlan, noise: Noise) -> None:
+        super().__init__(
+            optimizer,
+            noise_multiplier=plan.noise_multiplier,
+            max_grad_norm=plan.max_gradient_norm * (1 - ROUNDING),
+            expected_batch_size=plan.expected_units,
+        )
+        self._deviation = plan.noise_multiplier * plan.max_gradient_norm
+        self._noise = noise
+
+    def add_noise(self) -> None:
+        """Put sum and noise into each parameter's gradient."""
+        for parameter in self.params:
+            drawn = torch.from_numpy(self._noise.standard(parameter.numel())) * self._deviation
+            summed = parameter.summed_grad.to("cpu", torch.float64)
+            parameter.grad = (summed + drawn.view_as(summed)).to(parameter)
+            parameter.summed_grad = None  # it can be released once
+
+
+def freeze_but(network: nn.Module, part: TrainedPart) -> list[nn.Parameter]:
+    """Freeze the network but for a part of it, and return that part.
+
+    Raises:
+        ConfigError: there is nothing of the kind.
+    """
+    kinds = {"all": nn.Module, "scales": nn.GroupNorm, "projection": nn.Linear}
+    modules = [module for module in network.modules() if isinstance(module, kinds[part])]
+    network.requires_grad_(requires_grad=False)
+    for module in modules[-1:] if part == "projection" else modules:
+        module.requires_grad_(requires_grad=True)
+    trained = list(_trained(network.parameters()))
+    if not trained:
+        raise ConfigError(
+            f"expected a network with {part} to train, got one without",
+            hint="privacy.trained=all trains any network",
+        )
+    return trained
+
+
+def _gradients(
+    network: nn.Module,
+    head: UnitHead,
+    views: Iterable[View],
+    inside: Sequence[nn.Parameter],
+    config: RunConfig,
+    summary: PrivateSummary,
+) -> list[Tensor]:
+    """Return the gradients of a chunk of units: for each of `inside`, [units, *its shape]."""
+    kept: list[tuple[Tensor, ...]] = []
+    for view in views:
+        loss, gradients = unit_gradient(network, head, view, inside, config)
+        summary.taken += 1
+        summary.images += view.faces.shape[:2].numel()
+        if not all(bool(gradient.isfinite().all()) for gradient in gradients):
+            summary.dropped += 1  # one photograph must not make every weight NaN
+            continue
+        summary.loss += float(loss)
+        kept.append(gradients)
+    if not kept:
+        return [parameter.new_zeros((0, *parameter.shape)) for parameter in inside]
+    return [torch.stack(column) for column in zip(*kept, strict=True)]
+
+
+def _longer(stacked: Sequence[Tensor], limit: float) -> int:
+    squares = sum(gradients.flatten(1).square().sum(1) for gradients in stacked if len(gradients))
+    return int((torch.as_tensor(squares) > limit**2).sum())
+
+
+def _chunks(sampled: Sequence[int]) -> Iterator[tuple[int, Sequence[int]]]:
+    """Yield (chunks left, units): one empty chunk where nobody was taken."""
+    count = max(1, -(-len(sampled) // UNITS_AT_ONCE))
+    for number in range(count):
+        first = number * UNITS_AT_ONCE
+        yield count - 1 - number, sampled[first : first + UNITS_AT_ONCE]
+
+
+def _add_public(inside: Sequence[nn.Parameter], public: PublicSide | None, weight: float) -> None:
+    if public is None or not weight:
+        return
+    for parameter, gradient in zip(inside, public.gradients(inside), strict=True):
+        assert parameter.grad is not None
+        parameter.grad.add_(gradient, alpha=weight)
+
+
+@torch.no_grad()
+def _follow(behind: Sequence[Tensor], ahead: Sequence[Tensor], decay: float) -> None:
+    """Move each of `behind` to decay * itself + (1 - decay) * its companion ahead."""
+    for old, new in zip(behind, ahead, strict=True):
+        old.lerp_(new, 1.0 - decay)
+
+
+def _verify_counted(accountant: RDPAccountant, plan: PrivacyPlan) -> None:
+    """Compare what was charged with what Opacus saw happen.
+
+    Raises:
+        BudgetError: they differ; nothing may then leave.
+    """
+    expected = [(plan.noise_multiplier, plan.sample_rate, plan.steps)]
+    if accountant.history != expected:
+        raise BudgetError(f"expected steps as charged, {expected}, got {accountant.history}")
+
+
+def _trained(parameters: Iterable[nn.Parameter]) -> Iterator[nn.Parameter]:
+    return (parameter for parameter in parameters if parameter.requires_grad)

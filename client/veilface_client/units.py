@@ -1,0 +1,95 @@
+"""The units whose data private training hides, and the coins by which a step takes them.
+
+What a step does with one unit follows from (secret, step, the unit's name): whoever comes or goes
+beside it changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from veilface_client.augmentation import Augmentation
+from veilface_client.data import Faces
+from veilface_client.training import Canvases, load_canvases
+from veilface_common.budget.events import Unit
+from veilface_common.config import RunConfig
+
+_COIN_BYTES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Units:
+    """Whose gradients are clipped: unit i is called `names[i]` and owns the faces `rows[i]`.
+
+    A name says which coins are a unit's own; it must not change when others come or go.
+    """
+
+    canvases: Canvases  # uint8 [N, 3, C, C]
+    names: Sequence[bytes]
+    rows: Sequence[NDArray[np.int64]]
+
+
+def units_of(unit: Unit, faces: Faces) -> Units:
+    """Return the units of an organisation's faces: its people, or its photographs."""
+    if unit == "image":
+        rows = [np.array([row]) for row in range(len(faces))]
+        names = [name.encode() for name in faces.photo_names]
+        return Units(canvases=faces, names=names, rows=rows)
+    order = np.argsort(faces.people, kind="stable")
+    parts = np.split(order, np.cumsum(faces.photographs_per_person())[:-1])
+    names = [name.encode() for name in faces.person_names]
+    return Units(canvases=faces, names=names, rows=parts)
+
+
+class Coins:
+    """Secret draws: one stream for each (step, unit), which no other unit can move."""
+
+    def __init__(self, secret: bytes) -> None:
+        """Take 32 secret bytes, new for each round: who knows them knows who is in which step."""
+        self._secret = secret
+
+    def takes(self, step: int, unit: bytes, rate: float) -> bool:
+        """Return whether a step takes a unit: true with probability `rate`, to 2^-64."""
+        return self._draw(b"sample", step, unit) < rate * 2.0 ** (8 * _COIN_BYTES)
+
+    def generator(self, step: int, unit: bytes) -> Generator:
+        """Return the generator of what happens to a unit's photographs in a step."""
+        return Generator().manual_seed(self._draw(b"augment", step, unit) >> 1)
+
+    def _draw(self, purpose: bytes, step: int, unit: bytes) -> int:
+        text = step.to_bytes(8, "big") + unit
+        digest = hashlib.blake2b(text, digest_size=_COIN_BYTES, key=self._secret, person=purpose)
+        return int.from_bytes(digest.digest(), "big")
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What a step sees of one unit."""
+
+    name: bytes
+    faces: Tensor  # [photographs, views, 3, S, S] in [0, 1]
+
+
+class Views:
+    """Photographs of a unit as a step sees them: chosen and augmented by the unit's own coins."""
+
+    def __init__(self, units: Units, config: RunConfig, coins: Coins, device: torch.device) -> None:
+        self._units, self._config, self._coins, self._device = units, config, coins, device
+
+    def of(self, unit: int, step: int) -> View:
+        """Return what `step` sees of a unit: at most k photographs, two views of a single one."""
+        config, rows, name = self._config, self._units.rows[unit], self._units.names[unit]
+        generator = self._coins.generator(step, name)
+        order = torch.randperm(len(rows), generator=generator).numpy()
+        chosen = rows[order[: config.privacy.images_per_unit]]
+        views = max(config.privacy.views, 2 if len(chosen) == 1 else 1)
+        augment = Augmentation(config.augmentation, config.model.pixels, generator)
+        canvases = load_canvases(self._units.canvases, np.repeat(chosen, views), self._device)
+        return View(name=name, faces=augment(canvases).unflatten(0, (len(chosen), views)))
