@@ -1,37 +1,60 @@
 """The organisation's side of the boundary: it holds the faces and decides what is released.
 
-Nothing but `Description` and `TrainReply` leaves: a name, and trained weights minus received ones.
-Counts, losses, labels and the head stay here.
+Nothing but `Description` and `TrainReply` leaves: a name, trained weights minus received ones, and
+the head of the organisation's ledger. Counts, losses, labels and the head stay here. An
+organisation with an account (`account`) trains privately, within its policy, or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from secrets import token_bytes
 
 import torch
 from torch import nn
 
 from veilface_client import training
+from veilface_client.account import Account, open_account
 from veilface_client.data import Faces, check_trainable, open_faces
 from veilface_client.head import CosineMarginHead
 from veilface_client.history import LocalRound, save_round
-from veilface_client.organisation import load_organisation
+from veilface_client.noise import SecureNoise, SeededNoise
+from veilface_client.organisation import Organisation, load_organisation
+from veilface_client.private import Secrets, train_private
+from veilface_client.private_heads import make_head
+from veilface_client.public_side import PublicClasses
+from veilface_client.replies import load_reply, save_reply
+from veilface_client.units import Coins, units_of
 from veilface_common import models, tensors
 from veilface_common.config import RunConfig
+from veilface_common.errors import LedgerError
 from veilface_common.models.weights import load_weights, read_weights
 from veilface_common.protocol import Description, TrainReply, TrainRequest
 
 _HEAD_STREAM, _ROUND_STREAM = "head", "round"
+_PUBLIC_STREAM, _SECRET_STREAM = "public", "secret"
+
+
+@dataclass(kw_only=True)
+class Seen:
+    """What training saw; it is for the organisation alone."""
+
+    loss: float = 0.0
+    images: int = 0
 
 
 class Keeper:
     """One organisation's faces, and the two things it does for a federation."""
 
-    def __init__(self, name: str, faces: Faces, folder: Path) -> None:
-        self._name = name
+    def __init__(self, organisation: Organisation, faces: Faces, folder: Path) -> None:
+        self._organisation = organisation
+        self._name = organisation.name
         self._faces = faces
         self._folder = folder
 
@@ -45,7 +68,7 @@ class Keeper:
         """
         organisation = load_organisation(folder)
         faces = open_faces(organisation.faces).of_people(organisation.people)
-        return cls(organisation.name, faces, folder)
+        return cls(organisation, faces, folder)
 
     def describe(self) -> Description:
         """Return the name under which the organisation takes part."""
@@ -54,34 +77,106 @@ class Keeper:
     def train(self, request: TrainRequest) -> TrainReply:
         """Train the received model on the organisation's faces and return what changed.
 
-        The same request gives the same reply, bit for bit, however often it comes.
+        The same request gives the same reply, bit for bit, however often it comes; of private
+        training as long as it is the newest that was answered.
 
         Raises:
-            DataError: its faces do not show two people.
+            DataError: its faces do not show two people, or it has no public ones and needs some.
             ProtocolError: the model is not the one that the configuration names.
             TrainingDiverged: the loss left the finite numbers.
+            BudgetExceeded: the organisation's policy does not allow what is asked for.
+            LedgerError: its ledger cannot be written or trusted; nothing was trained.
         """
         torch.set_num_threads(1)  # one thread for each organisation: several train side by side
-        started = time.monotonic()
-        received = tensors.from_bytes(request.model)
-        network = models.build(request.config.model, seed=0)
-        load_weights(network, received)
+        account = open_account(self._folder, self._faces)
+        if account is not None:
+            return self._train_privately(request, account)
+        if request.config.privacy.unit != "none":
+            raise LedgerError("expected an account that private training is charged to, got none")
+        return self._train_openly(request)
+
+    def _train_openly(self, request: TrainRequest) -> TrainReply:
+        network, received = _received(request)
         chosen = training.trainable_people(self._faces.people, request.config.training.min_photos)
         faces = self._faces.of_people(chosen.tolist())
         check_trainable(faces)
-        summary = self._fit(network, faces, request)
+        with self._watched(request) as seen:
+            summary = self._fit(network, faces, request)
+            seen.loss, seen.images = summary.mean_loss, summary.images
+        return TrainReply(
+            organisation=self._name, round=request.round, update=_update(network, received)
+        )
+
+    def _train_privately(self, request: TrainRequest, account: Account) -> TrainReply:
+        """Charge, train, keep the reply, settle: in this order, so that a crash over-counts."""
+        plan = account.plan(request)
+        before = load_reply(self._folder, request)
+        if before is not None:
+            return before
+        network, received = _received(request)
+        public = self._public(network, request)
+        head = make_head(request.config, account.secret, public)
+        secrets = self._secrets(request)
+        reservation = account.reserve(request, plan, secrets.noise.origin)
+        settle = partial(account.ledger.settle, reservation)
+        try:
+            with self._watched(request) as seen:
+                summary = train_private(
+                    network,
+                    head,
+                    units_of(plan.unit, self._faces),
+                    request.config,
+                    plan,
+                    reservation,
+                    secrets=secrets,
+                    learning_rate=request.config.learning_rate_in(request.round),
+                    public=public,
+                )
+                seen.loss, seen.images = summary.mean_loss, summary.images
+        except Exception:
+            settle({"outcome": "failed"})
+            raise
+        reply = TrainReply(
+            organisation=self._name,
+            round=request.round,
+            update=_update(network, received),
+            ledger_head=reservation.head,
+        )
+        save_reply(self._folder, request, reply)
+        settle({"outcome": "sent"})
+        return reply
+
+    def _public(self, network: nn.Module, request: TrainRequest) -> PublicClasses | None:
+        if self._organisation.public_faces is None:
+            return None
+        seed = self._seed(request.config, _PUBLIC_STREAM, request.round)
+        return PublicClasses(
+            network,
+            open_faces(self._organisation.public_faces),
+            request.config,
+            learning_rate=request.config.learning_rate_in(request.round),
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    def _secrets(self, request: TrainRequest) -> Secrets:
+        """Return the round's coins and noise: nobody's to predict, but in a seeded simulation."""
+        if not self._organisation.seeded:
+            return Secrets(coins=Coins(token_bytes(32)), noise=SecureNoise())
+        seed = self._seed(request.config, _SECRET_STREAM, request.round)
+        return Secrets(coins=Coins(seed.to_bytes(32, "big")), noise=SeededNoise(seed))
+
+    @contextmanager
+    def _watched(self, request: TrainRequest) -> Iterator[Seen]:
+        """Write down, at home, what the training inside saw and how long it took."""
+        started, seen = time.monotonic(), Seen()
+        yield seen
         entry = LocalRound(
             round=request.round,
-            loss=summary.mean_loss,
-            images=summary.images,
+            loss=seen.loss,
+            images=seen.images,
             seconds=round(time.monotonic() - started, 3),
         )
         save_round(self._folder, entry)
-        trained = read_weights(network)
-        update = {name: trained[name] - received[name] for name in received}
-        return TrainReply(
-            organisation=self._name, round=request.round, update=tensors.to_bytes(update)
-        )
 
     def _fit(
         self, network: nn.Module, faces: Faces, request: TrainRequest
@@ -108,3 +203,16 @@ class Keeper:
         """Return a seed that follows from the run's seed, the organisation and the round."""
         text = f"{config.seed}/{self._name}/{stream}/{number}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+def _received(request: TrainRequest) -> tuple[nn.Module, tensors.Tensors]:
+    """Return the model that came, and its weights as they came."""
+    received = tensors.from_bytes(request.model)
+    network = models.build(request.config.model, seed=0)
+    load_weights(network, received)
+    return network, received
+
+
+def _update(network: nn.Module, received: tensors.Tensors) -> bytes:
+    trained = read_weights(network)
+    return tensors.to_bytes({name: trained[name] - received[name] for name in received})

@@ -1,7 +1,9 @@
 """What an organisation keeps in its folder: who it is and which photographs are its own.
 
-DIR/organisation.json    {"schema": 1, "name": ..., "faces": PATH OF THE CACHE, "people": [...]}
+DIR/organisation.json    {"schema": 1, "name": ..., "faces": PATH OF THE CACHE, "people": [...],
+                          "public_faces": PATH or null, "seeded": ...}
 DIR/history.json         what it saw of its own training, see `history`
+DIR/ledger.db            what it released and what that cost, see `account`
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ class Organisation:
     name: str
     faces: Path
     people: tuple[int, ...]
+    public_faces: Path | None = None  # cached faces of people who are nobody's secret
+    seeded: bool = False  # coins and noise follow from the run's seed: for simulations alone
 
 
 def save_organisation(folder: Path, organisation: Organisation) -> None:
@@ -34,6 +38,8 @@ def save_organisation(folder: Path, organisation: Organisation) -> None:
         "name": organisation.name,
         "faces": str(organisation.faces),
         "people": list(organisation.people),
+        "public_faces": organisation.public_faces and str(organisation.public_faces),
+        "seeded": organisation.seeded,
     }
     write_atomically(folder / SETTINGS, (json.dumps(body) + "\n").encode())
 
@@ -50,6 +56,13 @@ def load_organisation(folder: Path) -> Organisation:
         if body["schema"] != SCHEMA:
             raise ArtifactError(f"expected schema {SCHEMA} in {path}, got {body['schema']!r}")
         people = tuple(int(person) for person in body["people"])
-        return Organisation(name=str(body["name"]), faces=Path(body["faces"]), people=people)
+        public = body.get("public_faces")
+        return Organisation(
+            name=str(body["name"]),
+            faces=Path(body["faces"]),
+            people=people,
+            public_faces=None if public is None else Path(public),
+            seeded=bool(body.get("seeded", False)),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"expected an organisation's settings in {path}") from error

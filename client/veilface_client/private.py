@@ -35,8 +35,8 @@ from veilface_client.training import (
 from veilface_client.units import Coins, Units, View, Views
 from veilface_common.budget.accountant import calibrate_noise
 from veilface_common.budget.events import Event, Mechanism, Unit
-from veilface_common.budget.ledger import Reservation
-from veilface_common.config import PrivacyConfig, RunConfig, TrainedPart
+from veilface_common.budget.ledger import Registration, Reservation
+from veilface_common.config import PrivacyConfig, RunConfig, TrainedPart, TrainingConfig
 from veilface_common.errors import BudgetError, ConfigError, TrainingDiverged
 
 UNITS_AT_ONCE = 8  # whose gradients are in memory together
@@ -76,8 +76,8 @@ class PrivacyPlan:
         return self.sample_rate * self.units_declared
 
 
-def plan_of(config: PrivacyConfig, units_declared: int) -> PrivacyPlan:
-    """Return the plan of a round as `config` asks for it.
+def plan_of(config: PrivacyConfig, registration: Registration) -> PrivacyPlan:
+    """Return the plan of a round as `config` asks for it, over what the organisation declared.
 
     Raises:
         BudgetError: it asks for no private training, or a value is out of range.
@@ -90,7 +90,7 @@ def plan_of(config: PrivacyConfig, units_declared: int) -> PrivacyPlan:
         noise_multiplier=config.noise_multiplier,
         max_gradient_norm=config.max_gradient_norm,
         steps=config.steps,
-        units_declared=units_declared,
+        units_declared=registration.units_declared(config.unit),
     )
 
 
@@ -133,6 +133,11 @@ class PrivateSummary:
     clipped: int = 0  # units whose gradient was longer than C
     loss: float = 0.0  # summed over `taken`
 
+    @property
+    def mean_loss(self) -> float:
+        """The mean loss of a unit that was taken; 0 where none was."""
+        return self.loss / max(1, self.taken - self.dropped)
+
 
 def train_private(  # noqa: PLR0913 -- all that a private round depends on, in sight
     network: nn.Module,
@@ -170,7 +175,7 @@ def train_private(  # noqa: PLR0913 -- all that a private round depends on, in s
     inside = [*freeze_but(network, config.privacy.trained), *_trained(head.parameters())]
     views = Views(units, config, secrets.coins, device)
     optimizer = NoisyOptimizer(
-        make_optimizer([{"params": inside}], config.training, learning_rate), plan, secrets.noise
+        make_optimizer([{"params": inside}], _training(config), learning_rate), plan, secrets.noise
     )
     accountant = RDPAccountant()
     optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=plan.sample_rate))
@@ -264,6 +269,12 @@ def freeze_but(network: nn.Module, part: TrainedPart) -> list[nn.Parameter]:
             hint="privacy.trained=all trains any network",
         )
     return trained
+
+
+def _training(config: RunConfig) -> TrainingConfig:
+    """Return how the noised sum is applied: nothing of ordinary training but its form."""
+    private = config.privacy
+    return TrainingConfig(optimizer=private.optimizer, momentum=private.momentum, weight_decay=0.0)
 
 
 def _gradients(

@@ -18,7 +18,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from veilface_common.config import HeadConfig
+from veilface_common.config import HeadConfig, RunConfig
+from veilface_common.errors import DataError
 
 _BANK_SEED = 20_260_101  # public: every organisation has the same bank
 
@@ -33,6 +34,37 @@ class UnitHead(Protocol):
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:  # noqa: FBT001, FBT002 -- nn.Module's signature
         """Return what is trained inside the mechanism; may be empty."""
         ...
+
+
+class Rows(Protocol):
+    """Directions of people who are nobody's secret."""
+
+    def rows(self) -> Tensor:
+        """Return them as they are now, [R, D], unit length."""
+        ...
+
+
+def make_head(config: RunConfig, secret: bytes, public: Rows | None) -> UnitHead:
+    """Return the head that `config.privacy` names.
+
+    Args:
+        config: what the federation agreed on.
+        secret: the organisation's, by which a person's row is chosen.
+        public: the public people that are trained on beside, where the organisation has some.
+
+    Raises:
+        DataError: the head needs public people, and there are none.
+    """
+    private = config.privacy
+    if private.head == "leave-one-out":
+        if public is None:
+            raise DataError(
+                "expected public faces to tell private ones from, got none",
+                hint="give the organisation some, or set privacy.head=trained",
+            )
+        return LeaveOneOutHead(config.head, public.rows)
+    size, trained = config.model.dimension, private.head == "trained"
+    return BankHead(config.head, private.rows, size, secret, trained=trained)
 
 
 class LeaveOneOutHead(nn.Module):

@@ -30,6 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--heads", type=Path, metavar="ROUNDS", help="the coordinator's rounds.jsonl"
     )
+    parser.add_argument(
+        "--server-key", type=Path, metavar="PUB", help="the coordinator's key, which signed those"
+    )
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     return parser
 
@@ -41,11 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         key = called.key.read_bytes()
         called.ledger.open("rb").close()
         records = called.heads.read_text(encoding="utf-8") if called.heads else ""
+        server_key = called.server_key.read_bytes() if called.server_key else None
     except OSError as error:
         print(f"veilface-audit: {error.filename}: {error.strerror}", file=sys.stderr)
         return USAGE
     try:
-        verdict = audit(called.ledger, key, records)
+        verdict = audit(called.ledger, key, records, server_key)
     except AuditFailed as failure:
         _print_failure(str(failure), as_json=called.json)
         return FAIL

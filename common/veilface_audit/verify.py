@@ -11,7 +11,7 @@ This is written apart from the program that keeps the ledger, after its document
 6. every reservation keeps to the policy in force; together they keep to its epsilon, recomputed
    here by dp-accounting from all reservations, settled or not
 7. every settlement is of an open reservation
-8. every head that others hold is of this chain
+8. every head that others hold is of this chain, and their records are signed by the key given
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ _COLUMNS = ("sequence", "time", "kind", "body", "previous", "hash", "signature")
 _EVENT = {"mechanism", "unit", "sample_rate", "noise_multiplier", "steps"}
 _ENTRY_DOMAIN = b"veilface ledger entry 1\0"
 _ACCEPTED_DOMAIN = b"veilface\0ledger-accepted\0"
+_RECORD_DOMAIN = b"veilface\0round-record\0"
 _SIGNATURE_DOMAIN = b"veilface\0ledger-entry\0"
 TOLERANCE = 0.02  # of epsilon, between accountants that agree
 
@@ -80,7 +81,9 @@ class _Book:
     unsafe_random: int = 0
 
 
-def audit(ledger: Path, public_key: bytes, round_records: str = "") -> Verdict:
+def audit(
+    ledger: Path, public_key: bytes, round_records: str = "", server_key: bytes | None = None
+) -> Verdict:
     """Return the verdict on the ledger in a file.
 
     Args:
@@ -88,6 +91,7 @@ def audit(ledger: Path, public_key: bytes, round_records: str = "") -> Verdict:
         public_key: the organisation's first key, PEM, from elsewhere than the ledger.
         round_records: the coordinator's, a JSON object a line, whose `ledger_heads` holds of each
             organisation the head that came with its update.
+        server_key: the coordinator's, PEM; without it the records' signatures are not verified.
 
     Raises:
         AuditFailed: it does not pass.
@@ -102,6 +106,8 @@ def audit(ledger: Path, public_key: bytes, round_records: str = "") -> Verdict:
             previous = _verify_entry(number, row, previous, book, public_key)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise AuditFailed(f"entry {number}: cannot be read ({error})") from error
+    if server_key is not None:
+        _verify_signed(round_records, _key(server_key, "the coordinator's key"))
     _verify_heads(rows, book.organisation, round_records)
     return _verdict(rows, book)
 
@@ -220,6 +226,18 @@ def _charge(number: int, body: Mapping[str, Any], book: _Book) -> None:
     book.charged_under_policy = True
     book.open.add(number)
     book.unsafe_random += body["context"].get("random") != "operating-system"
+
+
+def _verify_signed(round_records: str, key: Ed25519PublicKey) -> None:
+    for number, line in enumerate(round_records.splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            signature = bytes.fromhex(record.pop("signature"))
+            key.verify(signature, _RECORD_DOMAIN + _canonical(record).encode())
+        except (InvalidSignature, ValueError, KeyError, TypeError, AttributeError):
+            raise AuditFailed(
+                f"line {number} of the round records is not signed by the coordinator's key"
+            ) from None
 
 
 def _verify_heads(rows: list[dict[str, Any]], organisation: str, round_records: str) -> None:

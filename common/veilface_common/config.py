@@ -6,6 +6,8 @@ Presets live in `veilface_simulations.experiment`; vary one with `dataclasses.re
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 import typing
 from collections.abc import Mapping
@@ -117,10 +119,14 @@ class TrainingConfig:
 
     def learning_rate_at(self, progress: float) -> float:
         """Return the rate at `progress` in [0, 1] of the whole run: linear rise, cosine fall."""
+        return self.learning_rate * self.share_at(progress)
+
+    def share_at(self, progress: float) -> float:
+        """Return the share of a peak rate at `progress`."""
         if progress < self.warmup:
-            return self.learning_rate * (0.1 + 0.9 * progress / self.warmup)
+            return 0.1 + 0.9 * progress / self.warmup
         fall = (progress - self.warmup) / max(1.0 - self.warmup, 1e-9)
-        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(fall, 1.0)))
+        return 0.5 * (1.0 + math.cos(math.pi * min(fall, 1.0)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +188,9 @@ class PrivacyConfig:
     noise_multiplier: float = 1.0  # standard deviation of the noise / max_gradient_norm
     max_gradient_norm: float = 1.0  # to which the gradient of a unit is clipped
     steps: int = 10  # in a round
+    optimizer: OptimizerName = "sgd"
+    learning_rate: float = 0.1  # the peak; it rises and falls as that of training does
+    momentum: float = 0.0  # of sgd
     images_per_unit: int = 8  # at most, drawn again in each step
     views: int = 1  # augmented copies of each image; they cost time and no privacy
     head: PrivateHeadName = "leave-one-out"
@@ -195,6 +204,8 @@ class PrivacyConfig:
         _check_range("privacy.noise-multiplier", self.noise_multiplier, 0.1, 1e6)
         _check_range("privacy.max-gradient-norm", self.max_gradient_norm, 1e-6, 1e6)
         _check_range("privacy.steps", self.steps, 1, 1_000_000)
+        _check_range("privacy.learning-rate", self.learning_rate, 0, 1e6)
+        _check_range("privacy.momentum", self.momentum, 0, 0.9999)
         _check_range("privacy.images-per-unit", self.images_per_unit, 1, 1000)
         _check_range("privacy.views", self.views, 1, 100)
         _check_range("privacy.rows", self.rows, 2, 1_000_000)
@@ -207,6 +218,7 @@ class RunConfig:
     """Everything that both sides of a federation agree on before it starts."""
 
     seed: int = 0
+    initial: str = ""  # SHA-256 of the model that the first round starts from; empty: drawn
     device: Device = "auto"
     precision: Precision = "auto"
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -221,7 +233,14 @@ class RunConfig:
 
     def learning_rate_in(self, round_number: int) -> float:
         """Return the organisations' learning rate in the middle of a round, counted from 1."""
-        return self.training.learning_rate_at((round_number - 0.5) / self.federation.rounds)
+        share = self.training.share_at((round_number - 0.5) / self.federation.rounds)
+        private = self.privacy.unit != "none"
+        return share * (self.privacy.learning_rate if private else self.training.learning_rate)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all settings, hex: it names a run."""
+        return hashlib.sha256(json.dumps(to_flat(self), sort_keys=True).encode()).hexdigest()
 
 
 T = TypeVar("T")

@@ -7,13 +7,16 @@ in one Flower ConfigRecord. The courier forwards them unread.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from flwr.app import ConfigRecord, RecordDict
 
+from veilface_common import typed_json
+from veilface_common.budget.entries import Head
 from veilface_common.config import RunConfig, Scalar, from_flat, to_flat
-from veilface_common.errors import ConfigError, ProtocolError
+from veilface_common.errors import ArtifactError, ConfigError, ProtocolError
 
 VERSION = 1
 DESCRIBE = "query.describe"
@@ -54,6 +57,7 @@ class TrainReply:
     organisation: str
     round: int
     update: bytes
+    ledger_head: Head | None = None  # of the organisation's account, where it keeps one
 
 
 def encode_description(description: Description) -> Envelope:
@@ -89,6 +93,8 @@ def decode_request(envelope: Envelope) -> TrainRequest:
 def encode_reply(reply: TrainReply) -> Envelope:
     """Return the reply as it travels."""
     header: dict[str, object] = {"organisation": reply.organisation, "round": reply.round}
+    if reply.ledger_head is not None:
+        header["ledger_head"] = asdict(reply.ledger_head)
     return Envelope(header=_header(header), tensors=reply.update)
 
 
@@ -96,7 +102,10 @@ def decode_reply(envelope: Envelope) -> TrainReply:
     """Return the reply. Raises ProtocolError when it is not one."""
     header = _read(envelope)
     return TrainReply(
-        organisation=_organisation(header), round=_round(header), update=envelope.tensors
+        organisation=_organisation(header),
+        round=_round(header),
+        update=envelope.tensors,
+        ledger_head=_ledger_head(header),
     )
 
 
@@ -148,3 +157,16 @@ def _round(header: Mapping[str, object]) -> int:
     if type(number) is not int or number < 1:
         raise ProtocolError(f"expected a round from 1 on, got {number!r}")
     return number
+
+
+def _ledger_head(header: Mapping[str, object]) -> Head | None:
+    head = header.get("ledger_head")
+    if head is None:
+        return None
+    try:
+        found = typed_json.from_json(Head, head, "a ledger's head")
+    except ArtifactError as error:
+        raise ProtocolError(str(error)) from None
+    if found.sequence < 1 or not re.fullmatch(r"[0-9a-f]{64}", found.hash):
+        raise ProtocolError("expected a ledger's head: its entry and that entry's hash")
+    return found

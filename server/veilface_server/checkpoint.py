@@ -2,7 +2,9 @@
 
 DIR/checkpoint.safetensors   model/NAME, first_moment/NAME, second_moment/NAME; metadata:
                              {"round": N, "settings": digest of the run's settings}
-DIR/rounds.jsonl             one record a round: who took part, who was left out and why
+DIR/rounds.jsonl             one signed record a round: the plan, who took part, who was left out
+DIR/server.key, server.pub   by which records are signed (Ed25519)
+DIR/initial.safetensors      the model that the first round starts from, where it is not drawn
 DIR/models/00005.safetensors the model after a round that is kept for learning curves
 """
 
@@ -10,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +22,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from veilface_common import tensors
-from veilface_common.config import RunConfig, to_flat
+from veilface_common.budget.entries import canonical
+from veilface_common.config import RunConfig, Scalar
+from veilface_common.crypto.signing import SigningKey, load_signing_key, save_signing_key
 from veilface_common.errors import ArtifactError, ConfigError
 from veilface_common.files import write_atomically
 from veilface_server.aggregation import ServerState
 
 CHECKPOINT = "checkpoint.safetensors"
 RECORDS = "rounds.jsonl"
+KEY = "server.key"
+INITIAL = "initial.safetensors"
 MODELS = "models"
 _PARTS = ("model", "first_moment", "second_moment")
 
@@ -38,13 +45,52 @@ class RoundRecord:
     accepted: tuple[str, ...]
     left_out: Mapping[str, str]  # organisation or node -> reason
     update_norms: Mapping[str, float]
+    ledger_heads: Mapping[str, Mapping[str, int | str]]  # organisation -> {"sequence", "hash"}
+    plan: Mapping[str, Scalar]  # the privacy that was asked for, as settings
+    settings: str  # digest of the run's
     model_sha256: str
     seconds: float
+    signature: str = ""  # Ed25519, hex, over all of the above
+
+    def signed(self, key: SigningKey) -> RoundRecord:
+        """Return the record with its signature."""
+        body = asdict(replace(self, signature=""))
+        del body["signature"]
+        return replace(self, signature=key.sign("round-record", canonical(body).encode()).hex())
 
 
-def settings_digest(config: RunConfig) -> str:
-    """Return the digest that binds a checkpoint to the settings of its run."""
-    return hashlib.sha256(json.dumps(to_flat(config), sort_keys=True).encode()).hexdigest()
+def server_key(folder: Path) -> SigningKey:
+    """Return the key in the coordinator's folder; a new one where there is none.
+
+    Raises:
+        KeyFileError: it cannot be used.
+    """
+    path = folder / KEY
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_signing_key(path, SigningKey.from_seed(secrets.token_bytes(32)))
+    return load_signing_key(path)
+
+
+def save_initial(folder: Path, weights: tensors.Tensors) -> None:
+    """Write down the model that the first round starts from; `RunConfig.initial` is its digest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / INITIAL, tensors.to_bytes(weights))
+
+
+def load_initial(folder: Path, digest: str) -> tensors.Tensors:
+    """Return the model that `save_initial` wrote.
+
+    Raises:
+        ArtifactError: it is missing, or not the one that the settings name.
+    """
+    path = folder / INITIAL
+    content = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ArtifactError(
+            f"expected the model {digest[:16]} in {path}, got {'another' if content else 'none'}"
+        )
+    return tensors.from_bytes(content)
 
 
 def save_round(
@@ -68,7 +114,7 @@ def save_round(
         for part in _PARTS
         for name, value in sorted(getattr(state, part).items())
     }
-    metadata = {"round": str(state.round), "settings": settings_digest(config)}
+    metadata = {"round": str(state.round), "settings": config.digest}
     write_atomically(folder / CHECKPOINT, save(content, metadata=metadata))
 
 
@@ -95,7 +141,7 @@ def load_state(folder: Path, config: RunConfig) -> ServerState | None:
             f"expected a checkpoint in {path}, got a damaged file",
             hint="remove it to start the run again from its first round",
         ) from error
-    if settings != settings_digest(config):
+    if settings != config.digest:
         raise ConfigError(
             f"the checkpoint in {folder} belongs to a run with other settings",
             hint="resume with the settings it was started with, or choose another folder",

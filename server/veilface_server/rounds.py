@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from veilface_common import models, tensors
-from veilface_common.config import FederationConfig, RunConfig
+from veilface_common.config import FederationConfig, RunConfig, to_flat
 from veilface_common.errors import ConfigError, FederationError, VeilfaceError
 from veilface_common.models.weights import read_weights
 from veilface_common.protocol import TrainReply, TrainRequest
@@ -49,6 +49,9 @@ class Checked:
     """A round's replies after the checks: what may be summed, and who was left out and why."""
 
     updates: Mapping[str, tensors.Tensors]
+    ledger_heads: Mapping[
+        str, Mapping[str, int | str]
+    ]  # of organisations whose update may be summed
     left_out: Mapping[str, str]
 
 
@@ -65,7 +68,7 @@ def run_rounds(
         ConfigError, ArtifactError: `folder` holds another run, or a damaged one.
     """
     algorithm = strategy(config.federation)
-    state = checkpoint.load_state(folder, config) or algorithm.init(_initial_model(config))
+    state = checkpoint.load_state(folder, config) or algorithm.init(_initial_model(config, folder))
     names = _verify_names(members.names(), config.federation)
     while state.round < config.federation.rounds:
         state = _run_round(members, names, state, algorithm, config, folder, clock)
@@ -84,31 +87,36 @@ def sample_organisations(
 
 
 def check_answers(
-    answers: Answers, model: tensors.Tensors, round_number: int, max_norm: float
+    answers: Answers, model: tensors.Tensors, round_number: int, config: RunConfig
 ) -> Checked:
     """Return the updates that may be summed; an organisation at fault is named and left out."""
     updates: dict[str, tensors.Tensors] = {}
+    ledger_heads: dict[str, Mapping[str, int | str]] = {}
     left_out: dict[str, str] = {}
     for name, answer in answers.items():
         try:
             if isinstance(answer, VeilfaceError):
                 raise answer
-            updates[name] = _checked_update(name, answer, model, round_number, max_norm)
+            updates[name] = _checked_update(name, answer, model, round_number, config)
+            if answer.ledger_head is not None:
+                ledger_heads[name] = asdict(answer.ledger_head)
         except VeilfaceError as error:
             left_out[name] = str(error)
-    return Checked(updates=updates, left_out=left_out)
+    return Checked(updates=updates, ledger_heads=ledger_heads, left_out=left_out)
 
 
 def _checked_update(
-    name: str, reply: TrainReply, model: tensors.Tensors, round_number: int, max_norm: float
+    name: str, reply: TrainReply, model: tensors.Tensors, round_number: int, config: RunConfig
 ) -> tensors.Tensors:
     if (reply.organisation, reply.round) != (name, round_number):
         raise FederationError(
             f"expected a reply of {name!r} for round {round_number}, "
             f"got one of {reply.organisation!r} for round {reply.round}"
         )
+    if config.privacy.unit != "none" and reply.ledger_head is None:
+        raise FederationError("expected an update that was charged to a ledger, got one without")
     update = tensors.from_bytes(reply.update)
-    verify_update(update, model, max_norm)
+    verify_update(update, model, config.federation.max_update_norm)
     return update
 
 
@@ -126,7 +134,7 @@ def _run_round(
     chosen = sample_organisations(names, config.federation, config.seed, number)
     request = TrainRequest(round=number, config=config, model=tensors.to_bytes(state.model))
     answers = members.train(chosen, request)
-    checked = check_answers(answers, state.model, number, config.federation.max_update_norm)
+    checked = check_answers(answers, state.model, number, config)
     _verify_enough(checked, config.federation, number)
     mean = weighted_mean(checked.updates, config.federation.declared_weights())
     state = algorithm.apply(state, mean)
@@ -135,14 +143,19 @@ def _run_round(
         accepted=tuple(sorted(checked.updates)),
         left_out={**members.absent(), **checked.left_out},
         update_norms={name: tensors.norm(update) for name, update in checked.updates.items()},
+        ledger_heads=checked.ledger_heads,
+        plan=to_flat(config.privacy),
+        settings=config.digest,
         model_sha256=hashlib.sha256(tensors.to_bytes(state.model)).hexdigest(),
         seconds=round(clock() - started, 3),
-    )
+    ).signed(checkpoint.server_key(folder))
     checkpoint.save_round(folder, state, record, config, keep=_is_kept(number, config.federation))
     return state
 
 
-def _initial_model(config: RunConfig) -> tensors.Tensors:
+def _initial_model(config: RunConfig, folder: Path) -> tensors.Tensors:
+    if config.initial:
+        return checkpoint.load_initial(folder, config.initial)
     return read_weights(models.build(config.model, config.seed))
 
 

@@ -17,7 +17,9 @@ import torch
 from rich.console import Console
 
 from veilface_client.evaluation import embed_faces
-from veilface_common.artifact import load_model
+from veilface_client.private import calibrated
+from veilface_common.artifact import load_manifest, load_model
+from veilface_common.budget.events import UNITS
 from veilface_common.config import RunConfig, from_flat, to_flat
 from veilface_common.errors import ConfigError, VeilfaceError
 from veilface_common.files import PUBLIC, write_atomically
@@ -25,7 +27,14 @@ from veilface_common.metrics import evaluate
 from veilface_simulations import experiment as experiments
 from veilface_simulations.compare import compare, compare_html, load_runs
 from veilface_simulations.display import TerminalDisplay
-from veilface_simulations.experiment import ARMS, ENGINES, PRESETS, Experiment
+from veilface_simulations.experiment import (
+    ARMS,
+    ENGINES,
+    PRESETS,
+    PUBLIC_FACES,
+    USUAL_ARMS,
+    Experiment,
+)
 from veilface_simulations.measuring import load_pairs, pairs_figures
 from veilface_simulations.results import Result
 from veilface_simulations.run import REPORT, Job, run, start
@@ -98,7 +107,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairs", metavar="FILE", help="verification pairs in LFW's format")
     parser.add_argument("--organisations", type=int, default=4, metavar="N", help="default: 4")
     parser.add_argument(
-        "--arms", default=",".join(ARMS), metavar="LIST", help=f"some of {','.join(ARMS)}"
+        "--arms", default=",".join(USUAL_ARMS), metavar="LIST", help=f"some of {','.join(ARMS)}"
     )
     parser.add_argument(
         "--preset", choices=sorted(PRESETS), help="default: demo for drawn people, else faces"
@@ -106,6 +115,21 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, metavar="R", help="default: the preset's")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
     parser.add_argument("--engine", choices=ENGINES, default="flower", help="default: flower")
+    parser.add_argument(
+        "--privacy",
+        choices=("none", *UNITS),
+        default="none",
+        help="whom the federated arm protects",
+    )
+    parser.add_argument("--epsilon", type=float, default=8.0, metavar="E", help="budget: 8")
+    parser.add_argument("--delta", type=float, default=1e-5, metavar="D", help="at: 1e-5")
+    parser.add_argument(
+        "--public", default=PUBLIC_FACES, metavar="SOURCE", help="faces that are nobody's secret"
+    )
+    parser.add_argument("--init", metavar="MODEL", help="start from this model/ folder")
+    parser.add_argument(
+        "--seeded", action="store_true", help="noise from the seed: repeatable, protects nobody"
+    )
     parser.add_argument(
         "--held-out", type=float, default=0.2, metavar="SHARE", help="people nobody trains on: 0.2"
     )
@@ -182,6 +206,11 @@ def _started(arguments: argparse.Namespace) -> Job:
         skew=arguments.skew,
         shared=arguments.shared,
         workers=arguments.workers or os.cpu_count() or 1,
+        epsilon=arguments.epsilon,
+        delta=arguments.delta,
+        public=arguments.public,
+        initial=arguments.init,
+        seeded=arguments.seeded,
         config=_config(arguments, name),
     )
     job = Job(
@@ -207,6 +236,10 @@ def _config(arguments: argparse.Namespace, name: str) -> RunConfig:
     """Return the preset, with what the command line sets in its place."""
     settings = dict(to_flat(experiments.preset(name)))
     settings |= {"seed": arguments.seed, "device": arguments.device}
+    settings["privacy.unit"] = arguments.privacy
+    if arguments.init:
+        manifest = load_manifest(Path(arguments.init))
+        settings |= {"initial": manifest.sha256, **to_flat(manifest.model, "model.")}
     if arguments.rounds is not None:
         settings["federation.rounds"] = arguments.rounds
     for entry in arguments.set:
@@ -214,7 +247,16 @@ def _config(arguments: argparse.Namespace, name: str) -> RunConfig:
         if not equals:
             raise ConfigError(f"expected --set KEY=VALUE, got {entry!r}")
         settings[key] = value
-    return from_flat(RunConfig, settings)
+    config = from_flat(RunConfig, settings)
+    if config.privacy.unit == "none":
+        return config
+    private = calibrated(
+        config.privacy,
+        rounds=config.federation.rounds,
+        epsilon=arguments.epsilon,
+        delta=arguments.delta,
+    )
+    return dataclasses.replace(config, privacy=private)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -255,10 +297,14 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _print_result(result: Result, folder: Path) -> None:
     for warning in result.warnings:
         print(f"veilface-sim: warning: {_one_line(warning)}", file=sys.stderr)
+    if result.initial is not None:
+        tar = _share(result.initial.tar_at_far["1e-2"])
+        print(f"{'start':<16} EER {result.initial.eer:6.1%}   TAR@FAR 1e-2 {tar}")
     for arm in result.arms:
         name = f"{arm.arm} {arm.organisation or ''}".strip()
         tar = _share(arm.figures.tar_at_far["1e-2"])
-        print(f"{name:<16} EER {arm.eer:6.1%}   TAR@FAR 1e-2 {tar}")
+        spent = f"   epsilon {arm.privacy.epsilon:.2f}" if arm.privacy else ""
+        print(f"{name:<16} EER {arm.eer:6.1%}   TAR@FAR 1e-2 {tar}{spent}")
     if result.gap_closed is not None:
         print(f"federated training closes {result.gap_closed:.0%} of the gap from local to pooled")
     print(f"report: {folder / REPORT}")

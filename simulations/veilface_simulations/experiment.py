@@ -20,9 +20,11 @@ from veilface_common.config import (
 from veilface_common.errors import ArtifactError, ConfigError, VeilfaceError
 from veilface_common.files import write_atomically
 
-ArmName = Literal["local", "federated", "central"]
+ArmName = Literal["local", "federated", "plain", "central"]
 Engine = Literal["flower", "inprocess"]
-ARMS: tuple[ArmName, ...] = get_args(ArmName)
+ARMS: tuple[ArmName, ...] = get_args(ArmName)  # plain: federated, without privacy
+USUAL_ARMS: tuple[ArmName, ...] = ("local", "federated", "central")
+PUBLIC_FACES = "drawn:300x8"  # what private training has beside it where nothing is named
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 SETTINGS = "run.json"
 SCHEMA = 1
@@ -63,15 +65,25 @@ class Experiment:
     evaluate_on: str | None = None
     pairs: str | None = None  # LFW's pairs file
     organisations: int = 4
-    arms: tuple[ArmName, ...] = ARMS
+    arms: tuple[ArmName, ...] = USUAL_ARMS
     preset: str = "demo"
     engine: Engine = "flower"
     held_out: float = 0.2
     skew: float = 0.0
     shared: float = 0.0
     workers: int = 2
+    epsilon: float = 8.0  # of private training: what every organisation's policy allows
+    delta: float = 1e-5
+    public: str = PUBLIC_FACES  # faces that are nobody's secret
+    initial: str | None = None  # folder of the model that training starts from
+    seeded: bool = False  # noise from the seed: the same again, and no protection at all
 
     def __post_init__(self) -> None:
+        if "plain" in self.arms and not self.is_private:
+            raise ConfigError(
+                "expected the arm plain beside a private one, got no privacy",
+                hint="--privacy identity, or leave the arm out",
+            )
         if not self.arms or len(set(self.arms)) != len(self.arms) or set(self.arms) - set(ARMS):
             raise ConfigError(
                 f"expected arms out of {', '.join(ARMS)}, got {','.join(self.arms) or 'none'}"
@@ -82,6 +94,11 @@ class Experiment:
             raise ConfigError(f"expected organisations in [1, 10000], got {self.organisations}")
         if not 1 <= self.workers <= 1024:
             raise ConfigError(f"expected workers in [1, 1024], got {self.workers}")
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the federated arm trains with differential privacy."""
+        return self.config.privacy.unit != "none"
 
     @property
     def seed(self) -> int:

@@ -9,21 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from veilface_client.account import KEY, LEDGER
 from veilface_client.data import Faces
 from veilface_client.evaluation import embed_faces
 from veilface_client.history import load_history
 from veilface_client.training import trainable_people
 from veilface_common import models, tensors
+from veilface_common.artifact import load_model
+from veilface_common.budget.ledger import Ledger
 from veilface_common.config import ModelConfig
+from veilface_common.crypto.signing import load_signing_key
 from veilface_common.errors import DataError, FederationError
 from veilface_common.lfw_pairs import Pair, PairsFigures, evaluate_pairs, parse_pairs
-from veilface_common.metrics import equal_error_rate, evaluate, pair_scores, worst_pairs
+from veilface_common.metrics import (
+    Figures,
+    equal_error_rate,
+    evaluate,
+    pair_scores,
+    worst_pairs,
+)
 from veilface_common.models.weights import load_weights
 from veilface_common.tensors import Tensors
 from veilface_server.checkpoint import MODELS, load_records, load_state
 from veilface_simulations.experiment import Experiment
 from veilface_simulations.report import Example
-from veilface_simulations.results import Arm, CurvePoint
+from veilface_simulations.results import Arm, ArmPrivacy, CurvePoint
 from veilface_simulations.training import arm_config
 from veilface_simulations.world import Federation, World
 
@@ -44,12 +54,14 @@ def measure_arm(
     templates = embed_with(final_weights(experiment, federation), model, world.evaluation)
     people = [person for members in federation.members.values() for person in members]
     held = world.faces.of_people(people)
-    least = experiment.config.training.min_photos
+    privacy = _privacy(federation)
+    least = 1 if privacy else experiment.config.training.min_photos
     trained = held.of_people(trainable_people(held.people, least).tolist())
     records = load_records(federation.server)
     return Arm(
         arm=federation.arm,
         organisation=federation.organisation,
+        privacy=privacy,
         people=len(trained.person_names),
         images=len(trained),
         seconds=round(sum(record.seconds for record in records), 3),
@@ -58,6 +70,19 @@ def measure_arm(
         curve=_curve(model, federation, world.evaluation),
         loss=_losses(federation),
     )
+
+
+def measure_initial(experiment: Experiment, world: World) -> Figures | None:
+    """Return the figures of the model that training starts from; None where it is drawn.
+
+    Raises:
+        ArtifactError: it cannot be read any more.
+    """
+    if experiment.initial is None:
+        return None
+    network, manifest = load_model(Path(experiment.initial))
+    templates = embed_faces(network, manifest.model, world.evaluation)
+    return evaluate(templates, world.evaluation.people, seed=experiment.seed)
 
 
 def final_weights(experiment: Experiment, federation: Federation) -> Tensors:
@@ -118,6 +143,29 @@ def worst_mistakes(experiment: Experiment, world: World, federation: Federation)
             title = f"{what}: cosine {score:.2f}"
             shown.append(Example(title=title, left=_png(faces, left), right=_png(faces, right)))
     return shown
+
+
+def _privacy(federation: Federation) -> ArmPrivacy | None:
+    """Return what the arm's ledgers say; None where the organisations keep none."""
+    found = []
+    for name in federation.members:
+        folder = federation.organisations / name
+        if not (folder / LEDGER).exists():
+            continue
+        ledger = Ledger(folder / LEDGER, load_signing_key(folder / KEY))
+        # A private arm has one mechanism from its first round to its last.
+        mechanism = next(iter(ledger.steps), None)
+        found.append(
+            ArmPrivacy(
+                unit=ledger.policy.unit,
+                epsilon=ledger.spent().charged,
+                delta=ledger.policy.delta,
+                noise_multiplier=0.0 if mechanism is None else mechanism.noise_multiplier,
+                sample_rate=0.0 if mechanism is None else mechanism.sample_rate,
+                steps=sum(ledger.steps.values()),
+            )
+        )
+    return max(found, key=lambda privacy: privacy.epsilon, default=None)
 
 
 def _losses(federation: Federation) -> tuple[float | None, ...]:

@@ -47,12 +47,24 @@ class HeldOut:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArmPrivacy:
+    """What an arm's ledgers say of it: the most that any organisation spent."""
+
+    unit: str  # whom epsilon speaks of
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+    sample_rate: float
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Arm:
     """One way of training: together, one organisation alone, or all data in one place."""
 
     arm: ArmName
     organisation: str | None = None  # of a local arm
-    privacy: Mapping[str, float] | None = None  # None: trained without differential privacy
+    privacy: ArmPrivacy | None = None  # None: trained without differential privacy
     people: int  # trained on
     images: int  # trained on
     seconds: float  # of training
@@ -77,6 +89,7 @@ class Result:
     evaluate_on: str | None = None
     organisations: tuple[OrganisationSize, ...] = ()
     held_out: HeldOut
+    initial: Figures | None = None  # of the model that training started from, if one was given
     preset: str
     engine: str
     seed: int

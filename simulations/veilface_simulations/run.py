@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,7 @@ from veilface_simulations.measuring import (
     final_weights,
     load_pairs,
     measure_arm,
+    measure_initial,
     worst_mistakes,
 )
 from veilface_simulations.report import write_report
@@ -98,8 +99,10 @@ def run(job: Job, display: Display) -> Result:
             label(federation), done, job.experiment.config.federation.rounds
         ),
     )
+    initial = measure_initial(job.experiment, world)
     arms = _measure(job.experiment, world, pairs, display)
     result = _result(job, world, arms, started, time.monotonic() - clock)
+    result = replace(result, initial=initial)
     _write(job, world, result)
     return result
 
@@ -174,7 +177,7 @@ def _left_out(federations: Sequence[Federation]) -> list[str]:
 
 def _write(job: Job, world: World, result: Result) -> None:
     """Write the model, the report, and last the result, whose presence says that all is there."""
-    best = world.federations[0]
+    best, privacy = world.federations[0], result.arms[0].privacy
     config = arm_config(job.experiment, best)
     training = {
         "arm": best.arm,
@@ -183,7 +186,7 @@ def _write(job: Job, world: World, result: Result) -> None:
         "rounds": rounds_done(best),
         "seed": job.experiment.seed,
         "preset": job.experiment.preset,
-        "privacy": None,
+        "privacy": privacy and asdict(privacy),
     }
     weights = final_weights(job.experiment, best)
     save_model(job.folder / MODEL, config.model, weights, training)

@@ -20,15 +20,15 @@ from veilface_client.sources import Photograph, Source, open_source
 from veilface_common.errors import ConfigError
 from veilface_simulations import drawn, features, portrait, sitter, surface
 
-Purpose = Literal["train", "evaluate"]
+Purpose = Literal["train", "evaluate", "public"]
 KINDS_HELP = (
     "drawn:PEOPLExPHOTOS, folder:PATH, lfw:PATH, orl:PATH, celeba:PATH, vggface2:PATH, casia:PATH "
     "or ms1m:PATH"
 )
 _PROGRAM = (drawn, features, portrait, sitter, surface)  # all that decides how a person looks
 _DRAWN = re.compile(r"(\d{1,7})x(\d{1,5})")
-# Drawn people to train on and drawn people to evaluate on come from seeds that never meet.
-_STREAM: dict[Purpose, int] = {"train": 0, "evaluate": 1}
+# Drawn people to train on, to evaluate on and to train on in public: seeds that never meet.
+_STREAM: dict[Purpose, int] = {"train": 0, "evaluate": 1, "public": 2**33}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Every arm of an experiment trained to its end, side by side where the machine has the cores.
 
 Arms of one organisation (local, pooled) have one thread of work each and run in process; several of
-them train at once. The federated arm then has the machine to itself, under the engine asked for.
+them train at once. Federated arms then have the machine to themselves, under the engine asked for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 
-from veilface_common.config import RunConfig
+from veilface_common.config import PrivacyConfig, RunConfig
 from veilface_server.checkpoint import load_records
 from veilface_simulations.experiment import Engine, Experiment
 from veilface_simulations.flower import run_with_flower
@@ -21,6 +21,7 @@ from veilface_simulations.world import Federation
 
 Watch = Callable[[Federation, int], None]  # (arm, rounds done)
 _GLANCE_SECONDS = 0.5
+_TOGETHER = ("federated", "plain")
 
 
 def train_arms(experiment: Experiment, federations: Sequence[Federation], watch: Watch) -> None:
@@ -30,12 +31,12 @@ def train_arms(experiment: Experiment, federations: Sequence[Federation], watch:
         VeilfaceError: an arm cannot go on; the others are left where they are, on disk.
     """
     with _watching(federations, watch):
-        alone = [f for f in federations if f.arm != "federated"]
+        alone = [f for f in federations if f.arm not in _TOGETHER]
         # The longest first: the pooled arm has as much to do as all local ones together.
         alone.sort(key=lambda f: -sum(map(len, f.members.values())))
         _in_threads(experiment, alone)
         for federation in federations:
-            if federation.arm == "federated":
+            if federation.arm in _TOGETHER:
                 _train(experiment, federation, experiment.engine, experiment.workers)
 
 
@@ -49,8 +50,11 @@ def arm_config(experiment: Experiment, federation: Federation) -> RunConfig:
     """Return the settings of an arm: one that trains alone has nobody to weigh or to wait for."""
     if federation.arm == "federated":
         return experiment.config
+    openly = replace(experiment.config, privacy=PrivacyConfig())
+    if federation.arm == "plain":
+        return openly
     return replace(
-        experiment.config,
+        openly,
         federation=replace(
             experiment.config.federation,
             strategy="fedavg",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from veilface_client.account import create_account
 from veilface_client.data import Faces, check_evaluable, check_trainable, load_faces
 from veilface_client.images import canvas_pixels
 from veilface_client.organisation import Organisation, save_organisation
 from veilface_client.training import trainable_people
+from veilface_common.artifact import load_model
+from veilface_common.budget.policy import Policy
 from veilface_common.errors import ConfigError
+from veilface_common.models.weights import read_weights
+from veilface_server.checkpoint import save_initial
 from veilface_simulations.experiment import ArmName, Experiment
 from veilface_simulations.partition import hold_out, split
 from veilface_simulations.sources import Purpose, open_any
@@ -70,10 +75,10 @@ def build_world(experiment: Experiment, folder: Path, cache: Path, progress: Pro
         shared=experiment.shared,
     )
     federations = _federations(experiment, partition.organisations, tuple(people), folder)
+    public = _public(experiment, (faces, evaluation), cache, progress)
     for federation in federations:
-        for name, members in federation.members.items():
-            settings = Organisation(name=name, faces=faces.path.resolve(), people=members)
-            save_organisation(federation.organisations / name, settings)
+        is_private = experiment.is_private and federation.arm == "federated"
+        settle(experiment, federation, faces, public if is_private else None)
     warnings += _untrained(experiment, faces.of_people(people))
     return World(
         faces=faces,
@@ -81,6 +86,39 @@ def build_world(experiment: Experiment, folder: Path, cache: Path, progress: Pro
         federations=federations,
         warnings=tuple(dict.fromkeys((*faces.warnings, *evaluation.warnings, *warnings))),
     )
+
+
+def settle(
+    experiment: Experiment, federation: Federation, faces: Faces, public: Faces | None
+) -> None:
+    """Write the folders of an arm's organisations and of its coordinator.
+
+    With `public` faces, each organisation keeps an account: its policy allows what the experiment
+    asks for, and it declares the average organisation's size, which is everybody's to know.
+    """
+    if experiment.initial is not None:
+        network, _ = load_model(Path(experiment.initial))
+        save_initial(federation.server, read_weights(network))
+    held = faces.of_people([person for own in federation.members.values() for person in own])
+    count = len(federation.members)
+    for name, members in federation.members.items():
+        settings = Organisation(
+            name=name,
+            faces=faces.path.resolve(),
+            people=members,
+            public_faces=None if public is None else public.path.resolve(),
+            seeded=experiment.seeded,
+        )
+        save_organisation(federation.organisations / name, settings)
+        if public is not None:
+            create_account(
+                federation.organisations / name,
+                name,
+                faces.of_people(members),
+                _policy(experiment),
+                people_declared=max(1, round(len(held.person_names) / count)),
+                images_declared=max(1, round(len(held) / count)),
+            )
 
 
 def check_sources(experiment: Experiment) -> None:
@@ -91,6 +129,8 @@ def check_sources(experiment: Experiment) -> None:
         DataError: a folder is not there or holds no people.
     """
     canvas = canvas_pixels(experiment.config.model.pixels)
+    if experiment.is_private:
+        open_any(experiment.public, seed=experiment.seed, purpose="public", pixels=canvas)
     open_any(experiment.data, seed=experiment.seed, purpose="train", pixels=canvas)
     if experiment.evaluate_on is not None:
         open_any(experiment.evaluate_on, seed=experiment.seed, purpose="evaluate", pixels=canvas)
@@ -156,6 +196,43 @@ def _evaluation(
     return everybody, other.of_people(strangers), warnings
 
 
+def _public(
+    experiment: Experiment, others: Sequence[Faces], cache: Path, progress: Progress
+) -> Faces | None:
+    """Return the faces that private training has beside it; None without private training.
+
+    Raises:
+        ConfigError: they show people who are trained or measured on as well.
+    """
+    if not experiment.is_private:
+        return None
+    faces = _load(experiment, experiment.public, "public", cache, progress)
+    check_trainable(faces)
+    known = {name for other in others for name in other.person_names}
+    both = sum(name in known for name in faces.person_names)
+    if both:
+        raise ConfigError(
+            f"expected public people who are nobody else here, got {both} who are",
+            hint="name another source with --public",
+        )
+    return faces
+
+
+def _policy(experiment: Experiment) -> Policy:
+    """Return the policy of an organisation that allows what is asked for, and no more."""
+    private = experiment.config.privacy
+    if private.unit == "none":
+        raise ConfigError("expected a privacy unit, got none")
+    return Policy(
+        unit=private.unit,
+        epsilon=experiment.epsilon,
+        delta=experiment.delta,
+        min_noise_multiplier=private.noise_multiplier,
+        max_sample_rate=private.sample_rate,
+        max_steps_per_round=private.steps,
+    )
+
+
 def _untrained(experiment: Experiment, faces: Faces) -> list[str]:
     """Return a warning that counts people whom the settings leave out of training."""
     least = experiment.config.training.min_photos
@@ -174,6 +251,11 @@ def _federations(
     if "federated" in experiment.arms:
         federations.append(
             Federation(arm="federated", organisation=None, members=organisations, folder=folder)
+        )
+    if "plain" in experiment.arms:
+        place = folder / "arms" / "plain"
+        federations.append(
+            Federation(arm="plain", organisation=None, members=organisations, folder=place)
         )
     if "central" in experiment.arms:
         place = folder / "arms" / "central"

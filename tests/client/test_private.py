@@ -28,13 +28,13 @@ from veilface_client.private import (
     train_private,
     unit_gradient,
 )
-from veilface_client.private_heads import BankHead, LeaveOneOutHead, UnitHead
+from veilface_client.private_heads import BankHead, UnitHead, make_head
 from veilface_client.public_side import PublicClasses
 from veilface_client.units import Coins, Units, Views, units_of
 from veilface_common.budget.accountant import epsilon
 from veilface_common.budget.entries import Head as LedgerHead
 from veilface_common.budget.events import Event, Mechanism, Unit
-from veilface_common.budget.ledger import Reservation
+from veilface_common.budget.ledger import Registration, Reservation
 from veilface_common.config import (
     ModelConfig,
     ModelName,
@@ -67,6 +67,15 @@ CONFIG = RunConfig(
         public_weight=1e-5,  # or what is read off the weights would be rounded to its size
     ),
 )
+
+
+def declared(units: int) -> Registration:
+    return Registration(
+        organisation="org", commitment="00", people_declared=units, images_declared=units
+    )
+
+
+REGISTRATION = declared(PEOPLE)
 
 
 @pytest.fixture(autouse=True)
@@ -107,14 +116,12 @@ def sized(config: RunConfig, faces: Faces) -> Faces:
 
 def head_of(config: RunConfig, network: nn.Module) -> tuple[UnitHead, PublicClasses | None]:
     """Return the head that `config` names, and the public side where it needs one."""
-    name = config.privacy.head
-    if name != "leave-one-out":
-        rows, size = config.privacy.rows, config.model.dimension
-        return BankHead(config.head, rows, size, SECRET, trained=name == "trained"), None
+    if config.privacy.head != "leave-one-out":
+        return make_head(config, SECRET, None), None
     faces = sized(config, some_faces(5, seed=9))
     generator = torch.Generator().manual_seed(1)
     public = PublicClasses(network, faces, config, learning_rate=1e-3, generator=generator)
-    return LeaveOneOutHead(config.head, public.rows), public
+    return make_head(config, SECRET, public), public
 
 
 def reserved(plan: PrivacyPlan) -> Reservation:
@@ -127,7 +134,7 @@ def stepped(
     """Train a copy without noise; return minus the sum of what the units gave."""
     network = copy.deepcopy(network)
     head, public = head_of(config, network)
-    plan = plan_of(config.privacy, units_declared=PEOPLE)
+    plan = plan_of(config.privacy, REGISTRATION)
     weights = [*network.parameters(), *head.parameters()]
     before = [weight.detach().clone() for weight in weights]
     summary = train_private(
@@ -191,7 +198,7 @@ def test_a_step_equals_a_loop_over_units(config: RunConfig) -> None:
     slow = copy.deepcopy(network).to(memory_format=torch.channels_last)  # sums in the same order
     head, _ = head_of(config, slow)
     weights = [*slow.parameters(), *(p for p in head.parameters() if p.requires_grad)]
-    plan = plan_of(config.privacy, units_declared=PEOPLE)
+    plan = plan_of(config.privacy, REGISTRATION)
     views = Views(units, config, Coins(SECRET), torch.device("cpu"))
     total = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights]
     for unit in sample(units, plan, Coins(SECRET), 0):
@@ -258,7 +265,7 @@ def test_the_check_of_sensitivity_catches_a_head_that_remembers() -> None:
     def summed(units: Units) -> list[Tensor]:
         mine = copy.deepcopy(network)
         head = Remembering(config.head, 8, 16, SECRET, trained=False)
-        plan = plan_of(config.privacy, units_declared=PEOPLE)
+        plan = plan_of(config.privacy, REGISTRATION)
         before = [weight.detach().clone() for weight in mine.parameters()]
         secrets = Secrets(coins=Coins(SECRET), noise=NoNoise())
         train_private(
@@ -282,7 +289,7 @@ def test_a_unit_that_is_not_finite_is_dropped_and_counted() -> None:
             found = super().loss(embeddings, unit)
             return found * float("nan") if unit == b"person 2" else found
 
-    plan = plan_of(config.privacy, units_declared=PEOPLE)
+    plan = plan_of(config.privacy, REGISTRATION)
     mine = copy.deepcopy(network)
     secrets = Secrets(coins=Coins(SECRET), noise=NoNoise())
     head = Broken(config.head, 8, 16, SECRET, trained=False)
@@ -300,7 +307,7 @@ def test_an_empty_draw_is_a_step_of_noise() -> None:
     """Nobody taken: the weights move by noise alone, and the step is counted."""
     privacy = replace(CONFIG.privacy, sample_rate=1e-6, noise_multiplier=2.0, steps=3, head="fixed")
     config = replace(CONFIG, privacy=privacy)
-    plan = plan_of(privacy, units_declared=1_000_000)
+    plan = plan_of(privacy, declared(1_000_000))
     network = build(config.model, seed=1)
     before = [weight.detach().clone() for weight in network.parameters()]
     summary = train_private(
@@ -324,7 +331,7 @@ def test_the_noise_is_white_and_of_the_declared_size() -> None:
     """With and without noise, the same coins: the difference is sigma C / (q N), uncorrelated."""
     privacy = replace(CONFIG.privacy, noise_multiplier=1.5, head="trained")
     config = replace(CONFIG, privacy=privacy)
-    plan = plan_of(privacy, units_declared=PEOPLE)
+    plan = plan_of(privacy, REGISTRATION)
     units, network = units_of("identity", some_faces()), build(config.model, seed=1)
     summed, _ = stepped(config, units, network)
     noises = []
@@ -352,7 +359,7 @@ def test_the_noise_is_white_and_of_the_declared_size() -> None:
 
 def test_training_without_a_charge_of_its_own_is_refused() -> None:
     """A reservation buys one event, once."""
-    plan = plan_of(CONFIG.privacy, units_declared=PEOPLE)
+    plan = plan_of(CONFIG.privacy, REGISTRATION)
     bought = reserved(plan)
     with pytest.raises(BudgetError, match="expected to spend"):
         bought.spend(replace(plan, steps=2).event)
@@ -386,7 +393,7 @@ def test_a_network_without_the_part_is_refused() -> None:
 
 def test_units_are_taken_at_their_rate_and_on_their_own() -> None:
     """The share over many steps is q; a unit's coins do not depend on who else is there."""
-    plan = plan_of(replace(CONFIG.privacy, sample_rate=0.3), units_declared=PEOPLE)
+    plan = plan_of(replace(CONFIG.privacy, sample_rate=0.3), REGISTRATION)
     units, coins = units_of("identity", some_faces(200)), Coins(SECRET)
     taken = [sample(units, plan, coins, step) for step in range(200)]
     share = sum(map(len, taken)) / (200 * 200)
@@ -422,12 +429,12 @@ def test_calibrated_noise_is_the_least_that_keeps_to_epsilon() -> None:
 
 def test_a_plan_states_its_event() -> None:
     """What is charged is what is done."""
-    plan = plan_of(CONFIG.privacy, units_declared=10)
+    plan = plan_of(CONFIG.privacy, declared(10))
     mechanism = Mechanism(sample_rate=0.7, noise_multiplier=1.0)
     assert plan.event == Event(unit="identity", mechanism=mechanism, steps=1)
     assert plan.expected_units == pytest.approx(7.0)
     with pytest.raises(BudgetError):
-        plan_of(PrivacyConfig(), units_declared=10)
+        plan_of(PrivacyConfig(), declared(10))
     with pytest.raises(BudgetError):
         replace(plan, units_declared=0)
 

@@ -21,34 +21,25 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
+from veilface_common import typed_json
 from veilface_common.budget.accountant import Epsilon, epsilon, largest_steps
-from veilface_common.budget.entries import Entry, Head, Kind, State, next_entry, rotation
-from veilface_common.budget.events import Event, Mechanism, to_body, total_steps
+from veilface_common.budget.entries import Head, Kind, State, next_entry, rotation
+from veilface_common.budget.events import Event, Mechanism, Unit, to_body, total_steps
 from veilface_common.budget.policy import Policy, policy_to_body
+from veilface_common.budget.store import TABLES, connected, entries_after, insert
 from veilface_common.crypto.signing import SigningKey, VerifyKey, parse_verify_key
-from veilface_common.errors import BudgetError, BudgetExceeded, KeyFileError, LedgerError
+from veilface_common.errors import (
+    ArtifactError,
+    BudgetError,
+    BudgetExceeded,
+    KeyFileError,
+    LedgerError,
+)
 from veilface_common.files import sync_folder
 
 Clock = Callable[[], str]
-BUSY_SECONDS = 60.0
-_COLUMNS = "sequence, time, kind, body, previous, hash, signature"
-_TABLES = """
-CREATE TABLE entries (
-  sequence INTEGER PRIMARY KEY,
-  time TEXT NOT NULL,
-  kind TEXT NOT NULL,
-  body TEXT NOT NULL,
-  previous BLOB NOT NULL,
-  hash BLOB NOT NULL,
-  signature BLOB NOT NULL
-) STRICT;
-CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries
-  BEGIN SELECT RAISE(ABORT, 'entries are only added'); END;
-CREATE TRIGGER entries_are_not_removed BEFORE DELETE ON entries
-  BEGIN SELECT RAISE(ABORT, 'entries are only added'); END;
-PRAGMA user_version = 1;
-"""
 SCHEMA = 1
 
 
@@ -64,6 +55,11 @@ class Registration:
     organisation: str
     commitment: str  # keyed digest of the data's content, hex
     people_declared: int  # by the organisation; what is divided by, not what is counted
+    images_declared: int  # the same, where an image is the unit
+
+    def units_declared(self, unit: Unit) -> int:
+        """Return how many units of a kind the organisation says it has."""
+        return self.people_declared if unit == "identity" else self.images_declared
 
 
 class Reservation:
@@ -103,8 +99,9 @@ class Ledger:
         self._path = path
         self._key = key
         self._clock = clock
-        with _connected(path) as connection:
+        with connected(path) as connection:
             first = _first_key(connection)
+            self._registration = _registration(connection)
             self._state = _caught_up(connection, State.before_all(first))
         if self._state.key.fingerprint != key.public.fingerprint:
             raise LedgerError(
@@ -124,9 +121,19 @@ class Ledger:
         return self._state.policy
 
     @property
+    def registration(self) -> Registration:
+        """What the ledger says of its data set."""
+        return self._registration
+
+    @property
     def unsettled(self) -> frozenset[int]:
         """The reservations of which nobody said what came of them; they count in full."""
         return self._state.unsettled
+
+    @property
+    def steps(self) -> Mapping[Mechanism, int]:
+        """How many steps of each mechanism were reserved."""
+        return self._state.steps
 
     def spent(self) -> Epsilon:
         """Return the epsilon of all reservations so far, at the policy's delta."""
@@ -161,6 +168,16 @@ class Ledger:
         """
         with self._writing() as connection:
             self._append(connection, "settle", {**outcome, "reservation": reservation.number})
+
+    def refuse(self, reason: str, context: Mapping[str, object]) -> NoReturn:
+        """Write down that something was asked for that is no event at all, and refuse it.
+
+        Raises:
+            BudgetExceeded: always, once the refusal is on disk.
+        """
+        with self._writing() as connection:
+            self._append(connection, "refuse", {"context": dict(context), "reason": reason})
+        raise BudgetExceeded(reason)
 
     def set_policy(self, policy: Policy, *, allow_looser: bool = False) -> None:
         """Record a policy if it differs from the one in force.
@@ -197,7 +214,7 @@ class Ledger:
         Raises:
             LedgerError: an older file was copied back, or history was written anew.
         """
-        with _connected(self._path) as connection:
+        with connected(self._path) as connection:
             row = connection.execute(
                 "SELECT hash FROM entries WHERE sequence = ?", (head.sequence,)
             ).fetchone()
@@ -232,7 +249,7 @@ class Ledger:
         """Hold the ledger alone, caught up with what others added; written when this ends."""
         before = self._state
         try:
-            with _connected(self._path) as connection:
+            with connected(self._path) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 self._state = _caught_up(connection, self._state)
                 yield connection
@@ -246,7 +263,7 @@ class Ledger:
     ) -> None:
         entry = next_entry(self._state.head, kind, content, self._clock(), self._key)
         self._state = self._state.after(entry)
-        _insert(connection, entry)
+        insert(connection, entry)
 
 
 def create_ledger(
@@ -270,11 +287,11 @@ def create_ledger(
     head = Head(sequence=first.sequence, hash=first.hash.hex())
     second = next_entry(head, "policy", _policy_body(policy, loosened=False), clock(), key)
     temporary.touch(mode=0o600)
-    with _connected(temporary) as connection:
-        connection.executescript(_TABLES)
+    with connected(temporary) as connection:
+        connection.executescript(TABLES)
         connection.execute("BEGIN IMMEDIATE")
-        _insert(connection, first)
-        _insert(connection, second)
+        insert(connection, first)
+        insert(connection, second)
         connection.execute("COMMIT")
     try:
         path.hardlink_to(temporary)  # unlike a rename, it never replaces a ledger
@@ -285,12 +302,6 @@ def create_ledger(
     return Ledger(path, key, clock)
 
 
-def read_entries(path: Path) -> tuple[Entry, ...]:
-    """Return all entries as they are stored, unverified: for reports of an opened ledger."""
-    with _connected(path) as connection:
-        return tuple(_entries(connection, after=0))
-
-
 def _registration_body(registration: Registration, key: SigningKey) -> dict[str, object]:
     return {**asdict(registration), "schema": SCHEMA, "public_key": key.public.pem.decode()}
 
@@ -299,39 +310,22 @@ def _policy_body(policy: Policy, *, loosened: bool) -> dict[str, object]:
     return {"policy": policy_to_body(policy), "loosened": loosened}
 
 
-@contextmanager
-def _connected(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the file; whatever SQLite says of it becomes a LedgerError.
-
-    A rollback journal, synced to its folder (EXTRA), so that what was committed survives a power
-    cut, and the ledger stays one file that can be handed to an auditor.
-    """
-    try:
-        uri = f"{path.resolve().as_uri()}?mode=rw"
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        try:
-            connection.execute("PRAGMA journal_mode = DELETE")
-            connection.execute("PRAGMA synchronous = EXTRA")
-            yield connection
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise LedgerError(
-            f"cannot use the ledger {path}: {error}",
-            hint="nothing was released on its account; see docs/ledger.md",
-        ) from error
-
-
 def _first_key(connection: sqlite3.Connection) -> VerifyKey:
     """Return the key that the first entry names, which signs it and is compared by `Ledger`."""
-    for entry in _entries(connection, after=0):
+    for entry in entries_after(connection, after=0):
         try:
             return parse_verify_key(str(entry.content["public_key"]).encode())
         except (KeyFileError, KeyError, ValueError) as error:
             raise LedgerError("entry 1: expected the key of the ledger") from error
     raise LedgerError("expected entries in the ledger, got none")
+
+
+def _registration(connection: sqlite3.Connection) -> Registration:
+    entry = next(iter(entries_after(connection, after=0)))
+    try:
+        return typed_json.from_json(Registration, entry.content, "entry 1")
+    except ArtifactError as error:
+        raise LedgerError(str(error)) from None
 
 
 def _caught_up(connection: sqlite3.Connection, state: State) -> State:
@@ -346,31 +340,6 @@ def _caught_up(connection: sqlite3.Connection, state: State) -> State:
         ).fetchone()
         if row is None or bytes(row[0]).hex() != state.head.hash:
             raise LedgerError("the ledger was replaced by another or an older one while open")
-    for entry in _entries(connection, after=state.head.sequence):
+    for entry in entries_after(connection, after=state.head.sequence):
         state = state.after(entry)
     return state
-
-
-def _entries(connection: sqlite3.Connection, after: int) -> Iterator[Entry]:
-    rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM entries WHERE sequence > ? ORDER BY sequence",  # noqa: S608 -- our own columns
-        (after,),
-    )
-    for sequence, time, kind, body, previous, digest, signature in rows:
-        yield Entry(
-            sequence=sequence,
-            time=time,
-            kind=kind,
-            body=body,
-            previous=previous,
-            hash=digest,
-            signature=signature,
-        )
-
-
-def _insert(connection: sqlite3.Connection, entry: Entry) -> None:
-    values = (entry.sequence, entry.time, entry.kind, entry.body)
-    connection.execute(
-        f"INSERT INTO entries ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 -- our own columns
-        (*values, entry.previous, entry.hash, entry.signature),
-    )

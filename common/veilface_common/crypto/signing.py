@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from veilface_common.errors import KeyFileError, SignatureError
 from veilface_common.files import PUBLIC, write_atomically
 
-Purpose = Literal["ledger-entry", "ledger-accepted"]
+Purpose = Literal["ledger-entry", "ledger-accepted", "round-record"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from veilface_common.budget.policy import Policy
 from veilface_common.crypto.signing import SigningKey
 
 KEY = SigningKey.from_seed(bytes(range(32)))
-REGISTRATION = Registration(organisation="org-1", commitment="ab" * 32, people_declared=100)
+REGISTRATION = Registration(
+    organisation="org-1", commitment="ab" * 32, people_declared=100, images_declared=400
+)
 CONTEXT = {"run": "test", "round": 1, "random": "operating-system"}
 
 

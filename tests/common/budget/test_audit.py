@@ -16,8 +16,9 @@ from veilface_audit.__main__ import FAIL, PASS, USAGE, main
 from veilface_common.budget import entries
 from veilface_common.budget.entries import Head, canonical, entry_hash
 from veilface_common.budget.events import to_body
-from veilface_common.budget.ledger import Ledger, create_ledger, read_entries
+from veilface_common.budget.ledger import Ledger, create_ledger
 from veilface_common.budget.policy import Policy
+from veilface_common.budget.store import read_entries
 from veilface_common.crypto.signing import SigningKey
 from veilface_common.errors import BudgetExceeded
 

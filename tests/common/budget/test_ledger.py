@@ -14,8 +14,9 @@ import pytest
 from tests.common.budget.conftest import CONTEXT, KEY, REGISTRATION, Start, clock, event
 
 from veilface_common.budget.entries import Head, next_entry, rotation
-from veilface_common.budget.ledger import Ledger, _insert, create_ledger, read_entries
+from veilface_common.budget.ledger import Ledger, create_ledger
 from veilface_common.budget.policy import Policy, load_policy
+from veilface_common.budget.store import insert, read_entries
 from veilface_common.crypto.signing import SigningKey
 from veilface_common.errors import BudgetExceeded, ConfigError, LedgerError
 
@@ -205,7 +206,7 @@ def test_a_strangers_history_cannot_hand_itself_over(tmp_path: Path) -> None:
     content = rotation(forged.head, OTHER) | {"public_key": KEY.public.pem.decode()}
     entry = next_entry(forged.head, "key-rotated", content, clock(), OTHER)
     with sqlite3.connect(path) as connection:
-        _insert(connection, entry)
+        insert(connection, entry)
     with pytest.raises(LedgerError, match="entry 3"):
         Ledger(path, KEY)
 
@@ -283,16 +284,16 @@ CRASH = """
 
     ledger = module.Ledger(Path(sys.argv[1]), KEY)
     if point == "before the entry":
-        module._insert = die
+        module.insert = die
     if point == "before the commit":
-        insert = module._insert
-        module._insert = lambda *a: (insert(*a), die())
+        insert = module.insert
+        module.insert = lambda *a: (insert(*a), die())
     reservation = ledger.reserve(event(), CONTEXT)
     print("reserved", flush=True)
     if point == "after the reservation":
         die()
     if point == "in the settlement":
-        module._insert = die
+        module.insert = die
     ledger.settle(reservation, {})
     print("settled", flush=True)
     die()
@@ -328,7 +329,7 @@ def test_a_full_disk_is_an_error_and_no_reservation(start: Start, tmp_path: Path
     connection = sqlite3.connect(tmp_path / "ledger.db")
     connection.execute("BEGIN EXCLUSIVE")  # as good as a disk that takes nothing
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("veilface_common.budget.ledger.BUSY_SECONDS", 0.1)
+        patch.setattr("veilface_common.budget.store.BUSY_SECONDS", 0.1)
         with pytest.raises(LedgerError, match="locked"):
             ledger.reserve(event(), CONTEXT)
     connection.rollback()

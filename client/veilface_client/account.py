@@ -1,0 +1,160 @@
+"""The organisation's account of what it released: ledger, signing key, and the replies it bought.
+
+DIR/ledger.db     every charge, see `veilface_common.budget.ledger`
+DIR/ledger.key    signs it (Ed25519, 0600)
+DIR/ledger.pub    what an auditor verifies it with
+DIR/ledger.secret 32 bytes (0600): keys the commitment to the faces and the rows of a fixed head
+DIR/reply.bin     the newest reply: a round that is asked for again is not paid for again
+
+An organisation with an account trains privately or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from veilface_client.data import Faces
+from veilface_client.noise import Origin
+from veilface_client.private import PrivacyPlan, plan_of
+from veilface_common.budget.ledger import Ledger, Registration, Reservation, create_ledger
+from veilface_common.budget.policy import Policy
+from veilface_common.crypto.signing import SigningKey, load_signing_key, save_signing_key
+from veilface_common.errors import LedgerError
+from veilface_common.files import write_atomically
+from veilface_common.protocol import TrainRequest
+
+LEDGER = "ledger.db"
+KEY = "ledger.key"
+PUBLIC_KEY = "ledger.pub"
+SECRET = "ledger.secret"  # noqa: S105 -- the name of a file
+_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """An open ledger, and what the organisation keeps beside it."""
+
+    ledger: Ledger
+    secret: bytes
+
+    def plan(self, request: TrainRequest) -> PrivacyPlan:
+        """Return what the request comes to here.
+
+        Raises:
+            BudgetExceeded: it asks for training without privacy; the refusal is an entry.
+        """
+        if request.config.privacy.unit == "none":
+            self.ledger.refuse("training without privacy was asked for", _asked(request))
+        return plan_of(request.config.privacy, self.ledger.registration)
+
+    def reserve(self, request: TrainRequest, plan: PrivacyPlan, origin: Origin) -> Reservation:
+        """Charge for a round and return when that is on disk.
+
+        Raises:
+            BudgetExceeded: the policy does not allow it; the refusal is an entry.
+            LedgerError: the ledger cannot be written, or is not what it was.
+        """
+        private = request.config.privacy
+        context = _asked(request) | {
+            "head": private.head,
+            "images_per_unit": 1 if plan.unit == "image" else private.images_per_unit,
+            "max_gradient_norm": plan.max_gradient_norm,
+            "random": origin,
+            "trained": private.trained,
+            "units_declared": plan.units_declared,
+        }
+        return self.ledger.reserve(plan.event, context)
+
+
+def create_account(
+    folder: Path,
+    organisation: str,
+    faces: Faces,
+    policy: Policy,
+    *,
+    people_declared: int,
+    images_declared: int,
+) -> None:
+    """Start an organisation's account in `folder`; one that is there is left as it is.
+
+    A crash leaves a whole account or none: the ledger, written last, makes it one.
+
+    Args:
+        folder: the organisation's.
+        organisation: its name.
+        faces: the data set that the ledger is for; a keyed digest of them is registered.
+        policy: what may be spent on it.
+        people_declared: how many people the organisation says it has: public, so not a count.
+        images_declared: how many photographs it says it has.
+
+    Raises:
+        LedgerError: there is a key without its ledger: a new one would forget what was spent.
+    """
+    if (folder / LEDGER).exists():
+        return
+    if (folder / KEY).exists():
+        raise LedgerError(
+            f"expected the ledger of {folder / KEY} beside it, got none",
+            hint="put it back; remove the key only where nothing was ever trained",
+        )
+    key = SigningKey.from_seed(secrets.token_bytes(_SECRET_BYTES))
+    save_signing_key(folder / KEY, key)
+    secret = secrets.token_bytes(_SECRET_BYTES)
+    write_atomically(folder / SECRET, secret)
+    registration = Registration(
+        organisation=organisation,
+        commitment=_commitment(secret, faces),
+        people_declared=people_declared,
+        images_declared=images_declared,
+    )
+    create_ledger(folder / LEDGER, key, registration, policy)
+
+
+def open_account(folder: Path, faces: Faces) -> Account | None:
+    """Return the account in `folder`, or None for an organisation that keeps none.
+
+    Raises:
+        LedgerError: the ledger is damaged, altered, or of other faces than these.
+        KeyFileError: its key is missing or open to others.
+    """
+    if not (folder / LEDGER).exists() and not (folder / KEY).exists():
+        return None
+    ledger = Ledger(folder / LEDGER, load_signing_key(folder / KEY))
+    secret = _read_secret(folder / SECRET)
+    if not hmac.compare_digest(ledger.registration.commitment, _commitment(secret, faces)):
+        raise LedgerError(
+            "expected the faces that the ledger was started for, got others",
+            hint="a ledger is kept for each data set; put the faces back, or start another account",
+        )
+    return Account(ledger=ledger, secret=secret)
+
+
+def _asked(request: TrainRequest) -> dict[str, object]:
+    config = request.config
+    return {
+        "round": request.round,
+        "rounds": config.federation.rounds,
+        "run": config.digest[:16],
+    }
+
+
+def _commitment(secret: bytes, faces: Faces) -> str:
+    """Return a digest of which faces these are, that says nothing to who lacks the secret."""
+    digest = hmac.new(secret, digestmod=hashlib.sha256)
+    for name in (faces.path.name, *faces.person_names, *faces.photo_names):
+        digest.update(len(name.encode()).to_bytes(8, "big") + name.encode())
+    return digest.hexdigest()
+
+
+def _read_secret(path: Path) -> bytes:
+    try:
+        secret = path.read_bytes()
+    except OSError as error:
+        raise LedgerError(f"expected the account's secret in {path}: {error.strerror}") from error
+    if len(secret) != _SECRET_BYTES:
+        raise LedgerError(f"expected {_SECRET_BYTES} bytes in {path}, got {len(secret)}")
+    return secret

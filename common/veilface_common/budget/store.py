@@ -1,0 +1,88 @@
+"""The ledger's file: SQLite, entries that are only added, on disk before anybody is told so."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from veilface_common.budget.entries import Entry
+from veilface_common.errors import LedgerError
+
+BUSY_SECONDS = 60.0
+_COLUMNS = "sequence, time, kind, body, previous, hash, signature"
+TABLES = """
+CREATE TABLE entries (
+  sequence INTEGER PRIMARY KEY,
+  time TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  body TEXT NOT NULL,
+  previous BLOB NOT NULL,
+  hash BLOB NOT NULL,
+  signature BLOB NOT NULL
+) STRICT;
+CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries
+  BEGIN SELECT RAISE(ABORT, 'entries are only added'); END;
+CREATE TRIGGER entries_are_not_removed BEFORE DELETE ON entries
+  BEGIN SELECT RAISE(ABORT, 'entries are only added'); END;
+PRAGMA user_version = 1;
+"""
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the file; whatever SQLite says of it becomes a LedgerError.
+
+    A rollback journal, synced to its folder (EXTRA), so that what was committed survives a power
+    cut, and the ledger stays one file that can be handed to an auditor.
+    """
+    try:
+        uri = f"{path.resolve().as_uri()}?mode=rw"
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute("PRAGMA synchronous = EXTRA")
+            yield connection
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise LedgerError(
+            f"cannot use the ledger {path}: {error}",
+            hint="nothing was released on its account; see docs/ledger.md",
+        ) from error
+
+
+def entries_after(connection: sqlite3.Connection, after: int) -> Iterator[Entry]:
+    """Yield the entries after a sequence number, as they are stored."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM entries WHERE sequence > ? ORDER BY sequence",  # noqa: S608 -- our own columns
+        (after,),
+    )
+    for sequence, time, kind, body, previous, digest, signature in rows:
+        yield Entry(
+            sequence=sequence,
+            time=time,
+            kind=kind,
+            body=body,
+            previous=previous,
+            hash=digest,
+            signature=signature,
+        )
+
+
+def insert(connection: sqlite3.Connection, entry: Entry) -> None:
+    """Add an entry; it is on disk once the transaction is committed."""
+    values = (entry.sequence, entry.time, entry.kind, entry.body)
+    connection.execute(
+        f"INSERT INTO entries ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 -- our own columns
+        (*values, entry.previous, entry.hash, entry.signature),
+    )
+
+
+def read_entries(path: Path) -> tuple[Entry, ...]:
+    """Return all entries as they are stored, unverified: for reports of an opened ledger."""
+    with connected(path) as connection:
+        return tuple(entries_after(connection, after=0))
