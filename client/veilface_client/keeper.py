@@ -16,7 +16,9 @@ from functools import partial
 from pathlib import Path
 from secrets import token_bytes
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from veilface_client import training
@@ -97,11 +99,12 @@ class Keeper:
 
     def _train_openly(self, request: TrainRequest) -> TrainReply:
         network, received = _received(request)
-        chosen = training.trainable_people(self._faces.people, request.config.training.min_photos)
-        faces = self._faces.of_people(chosen.tolist())
+        faces = self._faces
         check_trainable(faces)
+        chosen = training.trainable_people(faces.people, request.config.training.min_photos)
+        rows = np.flatnonzero(np.isin(faces.people, chosen))
         with self._watched(request) as seen:
-            summary = self._fit(network, faces, request)
+            summary = self._fit(network, rows, request)
             seen.loss, seen.images = summary.mean_loss, summary.images
         return TrainReply(
             organisation=self._name, round=request.round, update=_update(network, received)
@@ -179,7 +182,7 @@ class Keeper:
         save_round(self._folder, entry)
 
     def _fit(
-        self, network: nn.Module, faces: Faces, request: TrainRequest
+        self, network: nn.Module, rows: NDArray[np.int64], request: TrainRequest
     ) -> training.TrainingSummary:
         config = request.config
         plan = config.training
@@ -187,12 +190,13 @@ class Keeper:
             plan = replace(plan, proximal=0.0)
         return training.train(
             network,
-            self._head(config, len(faces.person_names)),
-            faces,
-            faces.people,
+            self._head(config, len(self._faces.person_names)),
+            self._faces,
+            self._faces.people,
             replace(config, training=plan),
             learning_rate=config.learning_rate_in(request.round),
             seed=self._seed(config, _ROUND_STREAM, request.round),
+            rows=rows,
         )
 
     def _head(self, config: RunConfig, people: int) -> CosineMarginHead:

@@ -96,7 +96,7 @@ class TrainingConfig:
     """What an organisation does in one round."""
 
     local_epochs: float = 1.0  # passes over its photographs in a round
-    min_photos: int = 2  # people with fewer are not trained on; see `training.trainable_people`
+    min_photos: int = 2  # people with fewer are in no batch; see `training.trainable_people`
     batch_size: int = 32  # of many steps the average over organisations keeps more than of few
     optimizer: OptimizerName = "adamw"
     learning_rate: float = 0.001  # the peak; see `learning_rate_at`

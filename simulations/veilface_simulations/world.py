@@ -234,10 +234,11 @@ def _policy(experiment: Experiment) -> Policy:
 
 
 def _untrained(experiment: Experiment, faces: Faces) -> list[str]:
-    """Return a warning that counts people whom the settings leave out of training."""
+    """Return a warning that counts people whose photographs are in no batch."""
     least = experiment.config.training.min_photos
     count = len(faces.person_names) - len(trainable_people(faces.people, least))
-    return [f"{count:,} people with under {least} photographs are not trained on"] * (count > 0)
+    warning = f"{count:,} people with under {least} photographs are told from others, no more"
+    return [warning] * (count > 0)
 
 
 def _federations(
