@@ -18,7 +18,8 @@ from flwr.clientapp import ClientApp
 
 from veilface_client.failures import kept_at_home
 from veilface_common import protocol
-from veilface_common.errors import ConfigError
+from veilface_common.errors import BudgetExceeded, ConfigError
+from veilface_common.protocol import TrainReply
 
 if TYPE_CHECKING:
     from veilface_client.keeper import Keeper
@@ -45,7 +46,14 @@ def train(message: Message, context: Context) -> Message:
     request = protocol.decode_request(protocol.from_record(message.content))
     folder = _folder(context)
     with kept_at_home(folder, f"train {request.round}"):
-        reply = _keeper(folder).train(request)
+        keeper = _keeper(folder)
+        try:
+            reply = keeper.train(request)
+        except BudgetExceeded as refusal:  # says what was asked for and spent, nothing of the faces
+            name = keeper.describe().organisation
+            reply = TrainReply(
+                organisation=name, round=request.round, update=b"", refusal=str(refusal)
+            )
     return Message(protocol.to_record(protocol.encode_reply(reply)), reply_to=message)
 
 

@@ -23,6 +23,7 @@ DESCRIBE = "query.describe"
 TRAIN = "train"
 MAX_TENSOR_BYTES = 1 << 30
 MAX_HEADER_BYTES = 1 << 20
+MAX_REFUSAL = 500
 _RECORD = "veilface"
 
 
@@ -52,12 +53,16 @@ class TrainRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainReply:
-    """One organisation's answer: trained weights minus received ones; no counts, no losses."""
+    """One organisation's answer: trained weights minus received ones; no counts, no losses.
+
+    Or the reason for which its policy refuses; there is no update then.
+    """
 
     organisation: str
     round: int
     update: bytes
     ledger_head: Head | None = None  # of the organisation's account, where it keeps one
+    refusal: str = ""
 
 
 def encode_description(description: Description) -> Envelope:
@@ -93,6 +98,8 @@ def decode_request(envelope: Envelope) -> TrainRequest:
 def encode_reply(reply: TrainReply) -> Envelope:
     """Return the reply as it travels."""
     header: dict[str, object] = {"organisation": reply.organisation, "round": reply.round}
+    if reply.refusal:
+        header["refusal"] = reply.refusal
     if reply.ledger_head is not None:
         header["ledger_head"] = asdict(reply.ledger_head)
     return Envelope(header=_header(header), tensors=reply.update)
@@ -106,6 +113,7 @@ def decode_reply(envelope: Envelope) -> TrainReply:
         round=_round(header),
         update=envelope.tensors,
         ledger_head=_ledger_head(header),
+        refusal=str(header.get("refusal", ""))[:MAX_REFUSAL],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from veilface_common import models, tensors
 from veilface_common.config import FederationConfig, RunConfig, to_flat
-from veilface_common.errors import ConfigError, FederationError, VeilfaceError
+from veilface_common.errors import BudgetExceeded, ConfigError, FederationError, VeilfaceError
 from veilface_common.models.weights import read_weights
 from veilface_common.protocol import TrainReply, TrainRequest
 from veilface_server import checkpoint
@@ -53,6 +53,7 @@ class Checked:
         str, Mapping[str, int | str]
     ]  # of organisations whose update may be summed
     left_out: Mapping[str, str]
+    refused: int  # of those left out, how many were refused by their own policy
 
 
 def run_rounds(
@@ -93,6 +94,7 @@ def check_answers(
     updates: dict[str, tensors.Tensors] = {}
     ledger_heads: dict[str, Mapping[str, int | str]] = {}
     left_out: dict[str, str] = {}
+    refused = 0
     for name, answer in answers.items():
         try:
             if isinstance(answer, VeilfaceError):
@@ -102,7 +104,8 @@ def check_answers(
                 ledger_heads[name] = asdict(answer.ledger_head)
         except VeilfaceError as error:
             left_out[name] = str(error)
-    return Checked(updates=updates, ledger_heads=ledger_heads, left_out=left_out)
+            refused += isinstance(error, BudgetExceeded)
+    return Checked(updates=updates, ledger_heads=ledger_heads, left_out=left_out, refused=refused)
 
 
 def _checked_update(
@@ -113,6 +116,8 @@ def _checked_update(
             f"expected a reply of {name!r} for round {round_number}, "
             f"got one of {reply.organisation!r} for round {reply.round}"
         )
+    if reply.refusal:
+        raise BudgetExceeded(reply.refusal)
     if config.privacy.unit != "none" and reply.ledger_head is None:
         raise FederationError("expected an update that was charged to a ledger, got one without")
     update = tensors.from_bytes(reply.update)
@@ -135,9 +140,12 @@ def _run_round(
     request = TrainRequest(round=number, config=config, model=tensors.to_bytes(state.model))
     answers = members.train(chosen, request)
     checked = check_answers(answers, state.model, number, config)
-    _verify_enough(checked, config.federation, number)
-    mean = weighted_mean(checked.updates, config.federation.declared_weights())
-    state = algorithm.apply(state, mean)
+    if checked.left_out and checked.refused == len(answers):
+        state = replace(state, round=number)  # all budgets are spent: the model stays as it is
+    else:
+        _verify_enough(checked, config.federation, number)
+        mean = weighted_mean(checked.updates, config.federation.declared_weights())
+        state = algorithm.apply(state, mean)
     record = checkpoint.RoundRecord(
         round=number,
         accepted=tuple(sorted(checked.updates)),
