@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from veilface_audit.__main__ import build_parser as audit_parser
+from veilface_client.cli import build_parser as client_parser
 from veilface_simulations.cli import build_parser
 
 ROOT = Path(__file__).parents[1]
@@ -36,10 +38,17 @@ def test_the_help_text_is_the_programs(
 
 def test_every_command_in_the_readme_parses() -> None:
     """An example that the program refuses is a defect."""
-    lines = re.findall(r"^    (?:\.venv/bin/)?veilface-sim (.*)$", README, re.MULTILINE)
-    assert len(lines) >= 5
-    for line in lines:
-        build_parser().parse_args(shlex.split(line))
+    parsers = {
+        "veilface-sim": build_parser,
+        "veilface": client_parser,
+        "veilface-audit": audit_parser,
+    }
+    pattern = r"^    (?:\.venv/bin/)?(veilface(?:-[a-z]+)?) (.*)$"
+    lines = re.findall(pattern, README, re.MULTILINE)
+    assert {command for command, _ in lines} == set(parsers)
+    assert len(lines) >= 7
+    for command, line in lines:
+        parsers[command]().parse_args(shlex.split(line))
 
 
 def test_every_link_leads_somewhere() -> None:

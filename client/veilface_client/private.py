@@ -150,6 +150,7 @@ def train_private(  # noqa: PLR0913 -- all that a private round depends on, in s
     secrets: Secrets,
     learning_rate: float,
     public: PublicSide | None = None,
+    mechanism: type[NoisyOptimizer] | None = None,
 ) -> PrivateSummary:
     """Take `plan.steps` private steps on `network` and `head`, in place.
 
@@ -163,6 +164,7 @@ def train_private(  # noqa: PLR0913 -- all that a private round depends on, in s
         secrets: by which units are taken and noise is added.
         learning_rate: of this round.
         public: what is trained beside, at no cost in privacy.
+        mechanism: clips and adds noise; only an audit, which plants a fault, gives another one.
 
     Raises:
         BudgetError: the reservation is for another plan, or was spent before.
@@ -174,7 +176,7 @@ def train_private(  # noqa: PLR0913 -- all that a private round depends on, in s
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     inside = [*freeze_but(network, config.privacy.trained), *_trained(head.parameters())]
     views = Views(units, config, secrets.coins, device)
-    optimizer = NoisyOptimizer(
+    optimizer = (mechanism or NoisyOptimizer)(
         make_optimizer([{"params": inside}], _training(config), learning_rate), plan, secrets.noise
     )
     accountant = RDPAccountant()

@@ -8,8 +8,11 @@ collapse (seen); so the public people are trained on in every step, rows and net
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
@@ -26,6 +29,8 @@ from veilface_client.training import (
 )
 from veilface_common.config import RunConfig
 
+START_PHOTOGRAPHS = 4  # of a person: where a row starts; it is trained from there
+
 
 class PublicClasses:
     """Public faces with a cosine-margin head of their own, started at the people's means."""
@@ -39,21 +44,22 @@ class PublicClasses:
         learning_rate: float,
         generator: Generator,
     ) -> None:
-        """Embed all `faces` by the round's network, and start the rows there."""
+        """Embed some `faces` of each person by the round's network, and start the rows there."""
         self._network, self._faces, self._config = network, faces, config
         self._device = choose_device(config.device)
         self._people = torch.from_numpy(faces.people).to(self._device)
         self._head = CosineMarginHead(
             config.head, len(faces.person_names), config.model.dimension, generator
         ).to(self._device)
+        some = _some_of_each(faces.people, generator)
         seen = embed(
             network,
-            faces,
+            _Chosen(faces, some),
             pixels=config.model.pixels,
             device=config.device,
             precision=config.precision,
         )
-        self._head.start(torch.from_numpy(seen).to(self._device), self._people)
+        self._head.start(torch.from_numpy(seen).to(self._device), self._people[some])
         rate = learning_rate * config.head.learning_rate_factor
         rows = [{"params": list(self._head.parameters())}]
         self._optimizer = make_optimizer(rows, config.training, rate)
@@ -85,3 +91,26 @@ class PublicClasses:
             order = torch.randperm(len(self._faces), generator=generator)
             for first in range(0, len(order) - size + 1, size):
                 yield order[first : first + size]
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Some of the faces, numbered anew."""
+
+    faces: Faces
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self.faces[self.rows[rows]]
+
+
+def _some_of_each(people: NDArray[np.int64], generator: Generator) -> NDArray[np.int64]:
+    """Return the numbers of at most `START_PHOTOGRAPHS` faces of each person."""
+    order = torch.randperm(len(people), generator=generator).numpy()
+    by_person = order[np.argsort(people[order], kind="stable")]
+    counts = np.bincount(people)
+    place = np.arange(len(people)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(by_person[place < START_PHOTOGRAPHS])

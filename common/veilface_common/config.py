@@ -136,7 +136,7 @@ class FederationConfig:
     rounds: int = 20
     strategy: StrategyName = "fedavg"
     server_learning_rate: float = 1.0
-    server_momentum: float = 0.8
+    server_momentum: float = 0.5
     fraction: float = 1.0  # share of the organisations asked in a round
     min_replies: int = 1
     weights: str = ""  # declared weights, "name=2,other=1"; empty: equal

@@ -30,8 +30,8 @@ SETTINGS = "run.json"
 SCHEMA = 1
 
 _BASE = RunConfig(
-    training=TrainingConfig(batch_size=32),
-    federation=FederationConfig(strategy="fedavgm", rounds=30, keep_every=5),
+    training=TrainingConfig(local_epochs=4.0),
+    federation=FederationConfig(strategy="fedavgm", rounds=12, keep_every=2),
 )
 PRESETS: Mapping[str, RunConfig] = {
     # A few minutes on two cores: the demonstration on drawn people.

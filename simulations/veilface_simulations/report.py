@@ -1,7 +1,6 @@
 """`report.html`: one file that says what a run found, and needs nothing else to be read.
 
-Every text from outside passes `html.escape`; the page's Content-Security-Policy forbids scripts
-and requests even where that should have been forgotten.
+Every text from outside passes `html.escape`.
 """
 
 from __future__ import annotations
@@ -10,10 +9,9 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 
+from veilface_common import page as pages
 from veilface_common.files import PUBLIC, write_atomically
 from veilface_common.metrics import Interval
 from veilface_simulations import plots
@@ -76,19 +74,14 @@ def render(result: Result, *, examples: Sequence[Example] = ()) -> str:
 
 def page(*, title: str, kicker: str, headline: str, lead: str, body: str, settings: str) -> str:
     """Return a whole page; `body` and `settings` are HTML, the others are text."""
-    return Template(_package_text("report.html")).substitute(
-        title=escape(title),
-        style=_package_text("report.css"),
-        kicker=escape(kicker),
-        headline=escape(headline),
-        lead=f"<p>{escape(lead)}</p>",
-        body=body,
-        settings=settings,
+    glossary = pages.package_text("veilface_simulations", "glossary.html")
+    return pages.page(
+        title=title,
+        kicker=kicker,
+        headline=headline,
+        lead=lead,
+        body=f"{body}\n{glossary}{settings}",
     )
-
-
-def _package_text(name: str) -> str:
-    return resources.files("veilface_simulations").joinpath(name).read_text(encoding="utf-8")
 
 
 def _source(result: Result) -> str:

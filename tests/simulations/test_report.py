@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from veilface_common.page import package_text
 from veilface_simulations import findings, plots, report
 from veilface_simulations.report import Example
 from veilface_simulations.results import OrganisationSize, Result
@@ -132,7 +133,7 @@ def test_report_repeats(made_up: MakeResult) -> None:
 
 def test_drawings_take_the_colours_of_the_page(made_up: MakeResult) -> None:
     """No fixed colour but through a variable that the style sheet sets in light and in dark."""
-    style = report._package_text("report.css")
+    style = package_text("veilface_common", "page.css")
     dark = style[style.index("prefers-color-scheme: dark") : style.index("@media print")]
     for plot in plots.all_plots(made_up()):
         assert set(re.findall(r"#[0-9a-fA-F]{6}\b", plot.svg)) <= {"#000000"}, plot.name

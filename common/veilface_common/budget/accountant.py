@@ -64,11 +64,18 @@ def largest_steps(
     """Return how many more steps of `mechanism` keep the charged epsilon at or below `limit`."""
 
     def fits(more: int) -> bool:
-        total = dict(spent)
-        total[mechanism] = total.get(mechanism, 0) + more
-        return epsilon(total, delta).charged <= limit
+        return _fits({**spent, mechanism: spent.get(mechanism, 0) + more}, delta, limit)
 
     return _largest(fits, MAX_STEPS)
+
+
+def privacy_loss(steps: Mapping[Mechanism, int]) -> losses.PrivacyLossDistribution:
+    """Return the privacy loss distribution of all steps together; there is at least one."""
+    parts = [_composed(mechanism, count) for mechanism, count in sorted(steps.items()) if count]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total.compose(part)
+    return total
 
 
 def calibrate_noise(sample_rate: float, steps: int, delta: float, limit: float) -> float:
@@ -78,22 +85,32 @@ def calibrate_noise(sample_rate: float, steps: int, delta: float, limit: float) 
         BudgetError: no noise multiplier up to 1,000 does.
     """
 
-    def fits(thousandths: int) -> bool:
-        noise = (_MOST_NOISE - thousandths) / 1000
-        mechanism = Mechanism(sample_rate=sample_rate, noise_multiplier=noise)
-        return epsilon({mechanism: steps}, delta).charged <= limit
+    def is_too_little(thousandths: int) -> bool:
+        if thousandths < _LEAST_NOISE:
+            return True
+        mechanism = Mechanism(sample_rate=sample_rate, noise_multiplier=thousandths / 1000)
+        return not _fits({mechanism: steps}, delta, limit)
 
-    if not fits(0):
+    # From 1 upwards: both accountants take long over much noise.
+    found = 1 + _largest(is_too_little, _MOST_NOISE, guess=1000)
+    if found > _MOST_NOISE:
         raise BudgetError(
             f"expected a plan of {steps} steps that fits epsilon {limit:g}, got none",
             hint="fewer steps, a smaller sample rate, or a larger epsilon",
         )
-    return (_MOST_NOISE - _largest(fits, _MOST_NOISE - _LEAST_NOISE)) / 1000
+    return found / 1000
 
 
-def _largest(fits: Callable[[int], bool], most: int) -> int:
+def _fits(steps: Mapping[Mechanism, int], delta: float, limit: float) -> bool:
+    """Return whether both accountants stay at `limit`; the quicker one is asked first."""
+    if not any(steps.values()):
+        return True
+    return _rdp(steps, delta) <= limit and _pld(steps, delta) <= limit
+
+
+def _largest(fits: Callable[[int], bool], most: int, guess: int = 1) -> int:
     """Return the largest number up to `most` that fits, given that all smaller ones do; 0 fits."""
-    low, high = 0, 1
+    low, high = 0, max(1, guess)
     while high <= most and fits(high):
         low, high = high, 2 * high
     high = min(high, most + 1)
@@ -123,11 +140,7 @@ def _rdp_of_a_step(mechanism: Mechanism) -> NDArray[np.float64]:
 
 
 def _pld(steps: Mapping[Mechanism, int], delta: float) -> float:
-    parts = [_composed(mechanism, count) for mechanism, count in sorted(steps.items()) if count]
-    total = parts[0]
-    for part in parts[1:]:
-        total = total.compose(part)
-    return max(0.0, float(total.get_epsilon_for_delta(delta)))
+    return max(0.0, float(privacy_loss(steps).get_epsilon_for_delta(delta)))
 
 
 @lru_cache(maxsize=512)

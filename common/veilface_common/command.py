@@ -1,0 +1,38 @@
+"""What our commands have in common: one line for every error, and an exit code by its class."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from veilface_common.errors import ConfigError, VeilfaceError
+
+UNEXPECTED = 70
+
+
+class Parser(argparse.ArgumentParser):
+    """Complains in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end with the exit code of a bad setting."""
+        raise ConfigError(message, hint=f"{self.prog} --help")
+
+
+def run_command(name: str, command: Callable[[], int]) -> int:
+    """Return the command's exit code; errors are one line on standard error."""
+    try:
+        return command()
+    except VeilfaceError as error:
+        hint = f" (hint: {one_line(error.hint)})" if error.hint else ""
+        sys.stderr.write(f"{name}: {one_line(str(error))}{hint}\n")
+        return error.exit_code
+    except OSError as error:
+        sys.stderr.write(f"{name}: {one_line(str(error))}\n")
+        return UNEXPECTED
+
+
+def one_line(text: str) -> str:
+    """Return the text without its line breaks."""
+    return " ".join(text.split())
