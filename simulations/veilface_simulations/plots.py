@@ -33,9 +33,19 @@ _VARIABLES = {
     LOCAL: "var(--local)",
     CENTRAL: "var(--central)",
 }
-_COLOURS = {"federated": FEDERATED, "local": LOCAL, "central": CENTRAL}
-_STYLES: dict[str, Any] = {"federated": "-", "local": "-", "central": (0, (5, 2))}
-_LABELS = {"federated": "Together", "local": "Each alone", "central": "All in one place"}
+_COLOURS = {"federated": FEDERATED, "plain": FEDERATED, "local": LOCAL, "central": CENTRAL}
+_STYLES: dict[str, Any] = {
+    "federated": "-",
+    "plain": (0, (1, 1)),
+    "local": "-",
+    "central": (0, (5, 2)),
+}
+_LABELS = {
+    "federated": "Together",
+    "plain": "Together, no privacy",
+    "local": "Each alone",
+    "central": "All in one place",
+}
 _NAMED_BARS = 30  # beyond so many, bars would be thinner than their names
 _SHOWN_OF_MANY = 13
 
@@ -58,7 +68,8 @@ def all_plots(result: Result) -> tuple[Plot, ...]:
 
 def error_rates(result: Result) -> Plot | None:
     """EER of each arm with its interval: together and pooled first, then the others by EER."""
-    arms = [arm for arm in (result.federated, result.central) if arm is not None]
+    together = (result.federated, result.plain, result.central)
+    arms = [arm for arm in together if arm is not None]
     alone = _evenly(sorted(result.local, key=lambda arm: arm.eer))
     arms += alone
     if not arms:
@@ -223,7 +234,7 @@ def _shortened(name: str) -> str:
 
 
 def _back_to_front(result: Result) -> list[Arm]:
-    arms = [*result.local, result.central, result.federated]
+    arms = [*result.local, result.central, result.plain, result.federated]
     return [arm for arm in arms if arm is not None]
 
 

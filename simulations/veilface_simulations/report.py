@@ -22,6 +22,7 @@ from veilface_simulations.findings import (
     percent,
     qualification,
 )
+from veilface_simulations.privacy_section import privacy_section
 from veilface_simulations.results import Arm, Result, local_mean
 
 FILE_NAME = "report.html"
@@ -58,6 +59,7 @@ def render(result: Result, *, examples: Sequence[Example] = ()) -> str:
         _tiles(result),
         _warnings(all_warnings(result)),
         _arms(result),
+        privacy_section(result),
         _plots(plots.all_plots(result)),
         _pairs(result),
         _mistakes(result, examples),
@@ -93,6 +95,7 @@ def _tiles(result: Result) -> str:
     alone = local_mean([arm.eer for arm in result.local])
     figures = [
         ("federated", "trained together", result.federated.eer if result.federated else None),
+        ("plain", "together, no privacy", result.plain.eer if result.plain else None),
         ("local", "each alone, mean", alone),
         ("central", "all in one place", result.central.eer if result.central else None),
     ]
@@ -113,7 +116,8 @@ def _warnings(warnings: Iterable[str]) -> str:
 
 
 def _arms(result: Result) -> str:
-    rows = [_arm_row(arm) for arm in (result.federated, result.central) if arm is not None]
+    together = (result.federated, result.plain, result.central)
+    rows = [_arm_row(arm) for arm in together if arm is not None]
     if len(result.local) > 1:
         rows.append(_mean_row(result.local))
     rows += [_arm_row(arm) for arm in result.local]
@@ -246,6 +250,12 @@ def _image(png: bytes) -> str:
     return f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
+def _start(result: Result) -> str:
+    if result.initial is None:
+        return "random weights"
+    return f"a model with an EER of {percent(result.initial.eer)} on these people"
+
+
 def _settings(result: Result) -> str:
     settings = [
         ("Faces to train on", result.data),
@@ -257,6 +267,7 @@ def _settings(result: Result) -> str:
         ("Seed", str(result.seed)),
         ("Started", f"{result.started}, took {_duration(result.seconds)}"),
         ("Privacy", "trained without differential privacy"),
+        ("Started from", _start(result)),
         ("Versions", ", ".join(f"{name} {text}" for name, text in result.versions.items())),
     ]
     if any(arm.privacy is not None for arm in result.arms):

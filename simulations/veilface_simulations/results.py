@@ -106,6 +106,11 @@ class Result:
         return next((arm for arm in self.arms if arm.arm == "federated"), None)
 
     @property
+    def plain(self) -> Arm | None:
+        """The arm that trained together without privacy, beside a private one."""
+        return next((arm for arm in self.arms if arm.arm == "plain"), None)
+
+    @property
     def central(self) -> Arm | None:
         """The arm that trained on all data in one place."""
         return next((arm for arm in self.arms if arm.arm == "central"), None)

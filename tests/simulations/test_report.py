@@ -11,7 +11,7 @@ import pytest
 from veilface_common.page import package_text
 from veilface_simulations import findings, plots, report
 from veilface_simulations.report import Example
-from veilface_simulations.results import OrganisationSize, Result
+from veilface_simulations.results import ArmPrivacy, OrganisationSize, Result
 
 MakeResult = Callable[..., Result]
 HOSTILE = "<script>alert('x')</script>\"'&$title ${body} </title></style><!--"
@@ -223,3 +223,34 @@ def test_a_hundred_organisations_still_make_a_report(made_up: MakeResult) -> Non
     assert "13 of 100 alone" in text
     assert all(name in text.split("<svg")[1] for name in ("site-0<", "site-99<"))
     assert len(text) < 1_000_000
+
+
+def test_a_private_run_says_what_was_spent_and_what_it_cost(made_up: MakeResult) -> None:
+    """Unit, epsilon and noise, beside the start and the federation without privacy."""
+    assert "differential privacy (epsilon" not in Page(report.render(made_up())).words
+    result = made_up()
+    together = result.arms[0]
+    spent = ArmPrivacy(
+        unit="identity",
+        epsilon=7.99,
+        delta=1e-5,
+        noise_multiplier=1.25,
+        sample_rate=0.5,
+        steps=40,
+    )
+    private = dataclasses.replace(together, privacy=spent)
+    plain = dataclasses.replace(
+        together, arm="plain", figures=dataclasses.replace(together.figures, eer=0.09)
+    )
+    result = dataclasses.replace(
+        result,
+        arms=(private, plain, *result.arms[1:]),
+        initial=dataclasses.replace(together.figures, eer=0.15),
+    )
+    words = " ".join(Page(report.render(result)).words.split())
+    assert "differential privacy (epsilon 7.99) and reaches an equal error rate of 11.0%" in words
+    assert "The model it started from has 15.0%" in words
+    assert "without privacy reaches 9.0%" in words
+    assert "a person, with all photographs at one organisation" in words
+    assert "Together, no privacy" in words
+    assert "trained without differential privacy" not in words
