@@ -84,12 +84,16 @@ class Views:
         self._units, self._config, self._coins, self._device = units, config, coins, device
 
     def of(self, unit: int, step: int) -> View:
-        """Return what `step` sees of a unit: at most k photographs, two views of a single one."""
+        """Return what `step` sees of a unit: at most k photographs.
+
+        Where a photograph is told from the others of its unit, a single one gets a second view.
+        """
         config, rows, name = self._config, self._units.rows[unit], self._units.names[unit]
         generator = self._coins.generator(step, name)
         order = torch.randperm(len(rows), generator=generator).numpy()
         chosen = rows[order[: config.privacy.images_per_unit]]
-        views = max(config.privacy.views, 2 if len(chosen) == 1 else 1)
+        lonely = len(chosen) == 1 and config.privacy.head == "leave-one-out"
+        views = max(config.privacy.views, 2 if lonely else 1)
         augment = Augmentation(config.augmentation, config.model.pixels, generator)
         canvases = load_canvases(self._units.canvases, np.repeat(chosen, views), self._device)
         return View(name=name, faces=augment(canvases).unflatten(0, (len(chosen), views)))

@@ -323,6 +323,21 @@ def test_kill_at_every_point_never_under_counts(start: Start, tmp_path: Path, po
     ledger.reserve(event(), CONTEXT)
 
 
+@pytest.mark.parametrize("kept", [0, 1, 512, 2048, 4095])
+@pytest.mark.parametrize("rest", ["cut off", "zeros"])
+def test_a_torn_last_page_is_an_error(start: Start, tmp_path: Path, kept: int, rest: str) -> None:
+    """A page of which the disk wrote only the first bytes: found, and no charge is forgotten."""
+    ledger = start()
+    for number in range(12):
+        ledger.reserve(event(steps=1, noise=2.0), CONTEXT | {"round": number})
+    path = tmp_path / "ledger.db"
+    whole = path.read_bytes()
+    torn = whole[: len(whole) - 4096 + kept]
+    path.write_bytes(torn if rest == "cut off" else torn.ljust(len(whole), b"\0"))
+    with pytest.raises(LedgerError):
+        Ledger(path, KEY)
+
+
 def test_a_full_disk_is_an_error_and_no_reservation(start: Start, tmp_path: Path) -> None:
     """Where the entry cannot be written nothing is given out; afterwards all goes on."""
     ledger = start()
