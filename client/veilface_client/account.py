@@ -61,6 +61,7 @@ class Account:
         private = request.config.privacy
         context = _asked(request) | {
             "head": private.head,
+            "method": private.method,
             "images_per_unit": 1 if plan.unit == "image" else private.images_per_unit,
             "max_gradient_norm": plan.max_gradient_norm,
             "random": origin,

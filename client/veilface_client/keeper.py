@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,12 +28,14 @@ from veilface_client.head import CosineMarginHead
 from veilface_client.history import LocalRound, save_round
 from veilface_client.noise import SecureNoise, SeededNoise
 from veilface_client.organisation import Organisation, load_organisation
-from veilface_client.private import Secrets, train_private
+from veilface_client.private import PrivacyPlan, PrivateSummary, Secrets, train_private
 from veilface_client.private_heads import make_head
 from veilface_client.public_side import PublicClasses
 from veilface_client.replies import load_reply, save_reply
 from veilface_client.units import Coins, units_of
+from veilface_client.whitening import whiten_private
 from veilface_common import models, tensors
+from veilface_common.budget.ledger import Reservation
 from veilface_common.config import RunConfig
 from veilface_common.errors import LedgerError
 from veilface_common.models.weights import load_weights, read_weights
@@ -117,24 +119,13 @@ class Keeper:
         if before is not None:
             return before
         network, received = _received(request)
-        public = self._public(network, request)
-        head = make_head(request.config, account.secret, public)
         secrets = self._secrets(request)
+        train = self._method(network, request, account, plan, secrets)
         reservation = account.reserve(request, plan, secrets.noise.origin)
         settle = partial(account.ledger.settle, reservation)
         try:
             with self._watched(request) as seen:
-                summary = train_private(
-                    network,
-                    head,
-                    units_of(plan.unit, self._faces),
-                    request.config,
-                    plan,
-                    reservation,
-                    secrets=secrets,
-                    learning_rate=request.config.learning_rate_in(request.round),
-                    public=public,
-                )
+                summary = train(reservation)
                 seen.loss, seen.images = summary.mean_loss, summary.images
         except Exception:
             settle({"outcome": "failed"})
@@ -148,6 +139,32 @@ class Keeper:
         save_reply(self._folder, request, reply)
         settle({"outcome": "sent"})
         return reply
+
+    def _method(
+        self,
+        network: nn.Module,
+        request: TrainRequest,
+        account: Account,
+        plan: PrivacyPlan,
+        secrets: Secrets,
+    ) -> Callable[[Reservation], PrivateSummary]:
+        """Return what is done once it is paid for; what is missing is said before."""
+        config, units = request.config, units_of(plan.unit, self._faces)
+        if config.privacy.method == "whitening":
+            return lambda paid: whiten_private(network, units, config, plan, paid, secrets=secrets)
+        public = self._public(network, request)
+        head = make_head(config, account.secret, public)
+        return lambda paid: train_private(
+            network,
+            head,
+            units,
+            config,
+            plan,
+            paid,
+            secrets=secrets,
+            learning_rate=config.learning_rate_in(request.round),
+            public=public,
+        )
 
     def _public(self, network: nn.Module, request: TrainRequest) -> PublicClasses | None:
         if self._organisation.public_faces is None:

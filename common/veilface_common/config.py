@@ -22,6 +22,7 @@ OptimizerName = Literal["sgd", "adamw"]
 Precision = Literal["auto", "fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 PrivacyUnit = Literal["none", "identity", "image"]
+PrivateMethod = Literal["gradient", "whitening"]
 PrivateHeadName = Literal["leave-one-out", "fixed", "trained"]
 TrainedPart = Literal["all", "scales", "projection"]
 Scalar = bool | int | float | str
@@ -184,6 +185,8 @@ class PrivacyConfig:
     """
 
     unit: PrivacyUnit = "none"  # whose data a round is to hide: a person's, or one photograph
+    method: PrivateMethod = "gradient"  # what is released: sums of gradients, or of scatters
+    rounds: int = 0  # of private training; 0: as many as the federation has
     sample_rate: float = 0.1  # probability with which a step takes a unit
     noise_multiplier: float = 1.0  # standard deviation of the noise / max_gradient_norm
     max_gradient_norm: float = 1.0  # to which the gradient of a unit is clipped
@@ -198,6 +201,7 @@ class PrivacyConfig:
     trained: TrainedPart = "all"  # fewer numbers take less noise
     public_weight: float = 1.0  # of the gradient of public faces beside the private one
     average: float = 0.0  # decay of the moving average of the weights; 0: the last ones
+    whitening: float = 1.0  # strength of a round's whitening; 1: all the way
 
     def __post_init__(self) -> None:
         _check_range("privacy.sample-rate", self.sample_rate, 1e-6, 1)
@@ -211,6 +215,12 @@ class PrivacyConfig:
         _check_range("privacy.rows", self.rows, 2, 1_000_000)
         _check_range("privacy.public-weight", self.public_weight, 0, 1e6)
         _check_range("privacy.average", self.average, 0, 0.9999)
+        _check_range("privacy.rounds", self.rounds, 0, 100_000)
+        _check_range("privacy.whitening", self.whitening, 0, 10)
+        if self.method == "whitening":
+            one = "identity: a single photograph has no scatter"
+            _check(self.unit != "image", "privacy.unit of whitening", self.unit, one)
+            _check(self.steps == 1, "privacy.steps of whitening", self.steps, "1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,6 +80,7 @@ def test_a_round_is_charged_and_its_head_travels(tmp_path: Path) -> None:
         "head": "fixed",
         "images_per_unit": 8,
         "max_gradient_norm": 1.0,
+        "method": "gradient",
         "random": "operating-system",
         "round": 1,
         "rounds": 3,
