@@ -6,7 +6,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.12.24
 BIN := .venv/bin
 READY := .venv/.ready
+SIM := $(BIN)/veilface-sim
 DEMO := runs/demo
+PUBLIC := runs/demo-public
+PRIVATE := runs/demo-private
+LEDGER := $(PRIVATE)/organisations/org-1/ledger
 DEMO_DATA := drawn:240x12
 
 export FLWR_TELEMETRY_ENABLED := 0
@@ -24,13 +28,29 @@ $(READY): pyproject.toml constraints.txt
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(DEMO)/report.html ## Train four organisations on drawn people and write a report
-	@echo "The report: $(DEMO)/report.html"
+demo: $(DEMO)/report.html $(PRIVATE)/budget.html ## Four organisations train together, then privately
+	@echo "The reports: $(DEMO)/report.html, $(PRIVATE)/report.html, $(PRIVATE)/budget.html"
 
 $(DEMO)/report.html: $(READY)
-	@if [ -f $(DEMO)/run.json ]; then $(BIN)/veilface-sim run --resume $(DEMO); else \
-	$(BIN)/veilface-sim run --data $(DEMO_DATA) --organisations 4 \
+	@if [ -f $(DEMO)/run.json ]; then $(SIM) run --resume $(DEMO); else \
+	$(SIM) run --data $(DEMO_DATA) --organisations 4 \
 	  --arms local,federated,central --seed 1 --out $(DEMO); fi
+
+# A model of other drawn people, which is public, ...
+$(PUBLIC)/report.html: $(READY)
+	@if [ -f $(PUBLIC)/run.json ]; then $(SIM) run --resume $(PUBLIC); else \
+	$(SIM) run --data $(DEMO_DATA) --arms central --rounds 3 --seed 2 --out $(PUBLIC); fi
+
+# ... turned by what four organisations may say of their people.
+$(PRIVATE)/report.html: $(PUBLIC)/report.html
+	@if [ -f $(PRIVATE)/run.json ]; then $(SIM) run --resume $(PRIVATE); else \
+	$(SIM) run --data drawn:600x4 --organisations 4 --arms federated --seed 1 \
+	  --init $(PUBLIC)/model --privacy identity --epsilon 8 --delta 1e-5 --out $(PRIVATE); fi
+
+$(PRIVATE)/budget.html: $(PRIVATE)/report.html
+	@$(BIN)/veilface-audit $(LEDGER).db --key $(LEDGER).pub --heads $(PRIVATE)/server/rounds.jsonl \
+	  --server-key $(PRIVATE)/server/server.pub
+	@$(BIN)/veilface report $(LEDGER).db --out $@
 
 test: check ## Check and run every test
 	$(BIN)/python -m pytest

@@ -62,6 +62,10 @@ class TerminalDisplay:
         """So many arms are measured."""
         self._show("measuring", done, arms)
 
+    def working(self, what: str, done: int, total: int) -> None:
+        """So much of anything else is done."""
+        self._show(what, done, total)
+
     def _show(self, what: str, done: int, total: int) -> None:
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total or None)

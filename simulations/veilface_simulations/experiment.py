@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from veilface_client.private import calibrated
 from veilface_common.config import (
     FederationConfig,
     HeadConfig,
     ModelConfig,
+    PrivacyConfig,
     RunConfig,
     TrainingConfig,
     from_flat,
@@ -24,6 +26,10 @@ ArmName = Literal["local", "federated", "plain", "central"]
 Engine = Literal["flower", "inprocess"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)  # plain: federated, without privacy
 USUAL_ARMS: tuple[ArmName, ...] = ("local", "federated", "central")
+# A model that was trained elsewhere is turned by one release of every organisation: docs/adr/0009.
+WHITENING = PrivacyConfig(
+    method="whitening", sample_rate=1.0, steps=1, rounds=1, max_gradient_norm=0.1
+)
 PUBLIC_FACES = "drawn:300x8"  # what private training has beside it where nothing is named
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 SETTINGS = "run.json"
@@ -37,8 +43,8 @@ PRESETS: Mapping[str, RunConfig] = {
     # A few minutes on two cores: the demonstration on drawn people.
     "demo": replace(
         _BASE,
-        training=TrainingConfig(batch_size=16),
-        federation=replace(_BASE.federation, rounds=10, keep_every=2),
+        training=TrainingConfig(batch_size=16, local_epochs=2.0),
+        federation=replace(_BASE.federation, rounds=6, keep_every=1),
     ),
     # A few thousand real photographs; what it reaches stands in the README.
     "faces": _BASE,
@@ -101,6 +107,12 @@ class Experiment:
         return self.config.privacy.unit != "none"
 
     @property
+    def needs_public_faces(self) -> bool:
+        """Whether private training has public people beside it."""
+        private = self.config.privacy
+        return self.is_private and private.method == "gradient" and private.head == "leave-one-out"
+
+    @property
     def seed(self) -> int:
         """The seed from which everything that is drawn by chance follows."""
         return self.config.seed
@@ -116,6 +128,24 @@ def preset(name: str) -> RunConfig:
 def default_preset(data: str) -> str:
     """Return the preset for a source when none is named."""
     return "demo" if data.startswith("drawn:") else "faces"
+
+
+def calibrate(experiment: Experiment) -> Experiment:
+    """Return the experiment with the least noise that keeps its budget; as it is without privacy.
+
+    Raises:
+        BudgetError: no noise does.
+    """
+    if not experiment.is_private:
+        return experiment
+    config = experiment.config
+    private = calibrated(
+        config.privacy,
+        rounds=config.privacy.rounds or config.federation.rounds,
+        epsilon=experiment.epsilon,
+        delta=experiment.delta,
+    )
+    return replace(experiment, config=replace(config, privacy=private))
 
 
 def save_experiment(folder: Path, experiment: Experiment, command: str) -> None:

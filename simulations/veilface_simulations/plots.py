@@ -74,7 +74,7 @@ def error_rates(result: Result) -> Plot | None:
     arms += alone
     if not arms:
         return None
-    drawing, axes = _canvas(height=1.0 + 0.3 * len(arms))
+    drawing, axes = canvas(height=1.0 + 0.3 * len(arms))
     ends = [_dot_and_interval(axes, arm, row) for row, arm in enumerate(arms)]
     _name_rows(axes, [arm_label(arm) for arm in arms])
     axes.set_xlim(0, 1.18 * max(0.01, *ends))
@@ -87,7 +87,7 @@ def error_rates(result: Result) -> Plot | None:
         + (
             f" {len(alone)} of {len(result.local)} alone." if len(alone) < len(result.local) else ""
         ),
-        svg=_svg(drawing, "eer", "Equal error rate of each arm with its interval"),
+        svg=to_svg(drawing, "eer", "Equal error rate of each arm with its interval"),
     )
 
 
@@ -123,7 +123,7 @@ def roc(result: Result) -> Plot | None:
     arms = [arm for arm in _back_to_front(result) if arm.figures.roc]
     if not arms:
         return None
-    drawing, axes = _canvas(height=3.4)
+    drawing, axes = canvas(height=3.4)
     lowest = max(1e-5, min(0.1, 10 / arms[0].figures.impostor_pairs_scored))
     for arm in arms:
         far, tar = np.array(arm.figures.roc).T
@@ -135,12 +135,12 @@ def roc(result: Result) -> Plot | None:
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("Strangers accepted (FAR)")
     axes.set_ylabel("Right people accepted (TAR)")
-    _legend(axes)
+    legend(axes)
     return Plot(
         name="roc",
         title="ROC",
         caption="Each point is a threshold. Further up is better; further left is stricter.",
-        svg=_svg(drawing, "roc", "True accept rate against false accept rate"),
+        svg=to_svg(drawing, "roc", "True accept rate against false accept rate"),
     )
 
 
@@ -149,7 +149,7 @@ def learning_curves(result: Result) -> Plot | None:
     arms = [arm for arm in _back_to_front(result) if len(arm.curve) > 1]
     if not arms:
         return None
-    drawing, axes = _canvas(height=3.0)
+    drawing, axes = canvas(height=3.0)
     for arm in arms:
         rounds, rates = [p.round for p in arm.curve], [p.eer for p in arm.curve]
         axes.plot(rounds, rates, **_line(arm, len(result.local)))
@@ -158,12 +158,12 @@ def learning_curves(result: Result) -> Plot | None:
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("Round")
     axes.set_ylabel("Equal error rate")
-    _legend(axes)
+    legend(axes)
     return Plot(
         name="curves",
         title="Learning curves",
         caption="Measured on the people held out. The last round counts, not the best one.",
-        svg=_svg(drawing, "curves", "Equal error rate against the round"),
+        svg=to_svg(drawing, "curves", "Equal error rate against the round"),
     )
 
 
@@ -172,7 +172,7 @@ def score_histogram(result: Result) -> Plot | None:
     arm = result.federated or result.central or next(iter(result.local), None)
     if arm is None or not arm.figures.genuine_histogram:
         return None
-    drawing, axes = _canvas(height=2.6)
+    drawing, axes = canvas(height=2.6)
     edges = np.linspace(-1, 1, HISTOGRAM_BINS + 1)
     for shares, colour, label, style in _histogram_lines(arm.figures):
         heights = np.array(shares)
@@ -183,12 +183,12 @@ def score_histogram(result: Result) -> Plot | None:
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("Score (cosine)")
     axes.set_ylabel("Share of pairs")
-    _legend(axes)
+    legend(axes)
     return Plot(
         name="scores",
         title=f"Scores: {_LABELS[arm.arm].lower()}",
         caption="The dotted line is the threshold of the equal error rate.",
-        svg=_svg(drawing, "scores", "Histogram of genuine and impostor scores"),
+        svg=to_svg(drawing, "scores", "Histogram of genuine and impostor scores"),
     )
 
 
@@ -205,7 +205,7 @@ def organisation_sizes(result: Result) -> Plot | None:
         return None
     held = sorted(result.organisations, key=lambda size: (-size.images, size.name))
     named = len(held) <= _NAMED_BARS
-    drawing, axes = _canvas(height=0.9 + 0.3 * len(held) if named else 4.0)
+    drawing, axes = canvas(height=0.9 + 0.3 * len(held) if named else 4.0)
     axes.barh(range(len(held)), [size.images for size in held], color=MUTED, height=0.62)
     _name_rows(axes, [size.name if named else "" for size in held])
     if named:
@@ -220,7 +220,7 @@ def organisation_sizes(result: Result) -> Plot | None:
         name="sizes",
         title="Who holds how much",
         caption="These counts are known here because this is a simulation; they do not travel.",
-        svg=_svg(drawing, "sizes", "Photographs of each organisation"),
+        svg=to_svg(drawing, "sizes", "Photographs of each organisation"),
     )
 
 
@@ -249,7 +249,7 @@ def _line(arm: Arm, organisations: int) -> dict[str, Any]:
     }
 
 
-def _canvas(*, height: float) -> tuple[Drawing, Axes]:
+def canvas(*, height: float) -> tuple[Drawing, Axes]:
     """Return a drawing of 5.4 x `height` inches, of a size that reads well on a phone too."""
     with mpl.rc_context({"font.size": 10.5}):
         drawing = Drawing(figsize=(5.4, height), layout="constrained")
@@ -273,8 +273,8 @@ def _annotate(axes: Axes, text: str, x: float, y: float) -> None:
     )
 
 
-def _legend(axes: Axes) -> None:
-    """Name each label once, above the axes, in the order of importance."""
+def legend(axes: Axes, *, columns: int | None = None) -> None:
+    """Name each label once, above the axes, in the order of importance; in one row by default."""
     handles, labels = axes.get_legend_handles_labels()
     shown = dict(zip(reversed(labels), reversed(handles), strict=True))
     axes.legend(
@@ -282,7 +282,7 @@ def _legend(axes: Axes) -> None:
         shown.keys(),
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
-        ncols=len(shown),
+        ncols=columns or len(shown),
         frameon=False,
         labelcolor=INK,
         borderaxespad=0.2,
@@ -290,7 +290,7 @@ def _legend(axes: Axes) -> None:
     )
 
 
-def _svg(drawing: Drawing, name: str, label: str) -> str:
+def to_svg(drawing: Drawing, name: str, label: str) -> str:
     """Return inline SVG: no prologue, ids that start with `name`, the page's colours and font."""
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "veilface"}):

@@ -7,7 +7,7 @@ from html import escape
 from veilface_simulations.findings import percent
 from veilface_simulations.results import ArmPrivacy, Result
 
-_WHOM = {
+WHOM = {
     "identity": "a person, with all photographs at one organisation",
     "image": "a single photograph",
 }
@@ -20,7 +20,7 @@ def privacy_section(result: Result) -> str:
         return ""
     spent = arm.privacy
     rows = [
-        ("Protected", _WHOM[spent.unit]),
+        ("Protected", WHOM[spent.unit]),
         ("Epsilon", f"{spent.epsilon:.3f} at delta {spent.delta:g}"),
         ("Noise multiplier", f"{spent.noise_multiplier:g}"),
         ("Sampling rate", f"{spent.sample_rate:g} of the units in each step"),

@@ -57,10 +57,10 @@ def render(result: Result, *, examples: Sequence[Example] = ()) -> str:
         raise ValueError("expected examples of drawn faces alone")
     sections = [
         _tiles(result),
-        _warnings(all_warnings(result)),
+        warnings_section(all_warnings(result)),
         _arms(result),
         privacy_section(result),
-        _plots(plots.all_plots(result)),
+        figures_section(plots.all_plots(result)),
         _pairs(result),
         _mistakes(result, examples),
     ]
@@ -110,7 +110,8 @@ def _tiles(result: Result) -> str:
     return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
-def _warnings(warnings: Iterable[str]) -> str:
+def warnings_section(warnings: Iterable[str]) -> str:
+    """Return warnings as HTML; empty where there are none."""
     items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
     return f'<section class="notice"><h2>Warnings</h2><ul>{items}</ul></section>' if items else ""
 
@@ -152,11 +153,11 @@ def _arm_row(arm: Arm) -> str:
     one = " one" if arm.arm == "local" else ""
     cells = [
         f"<td>{arm.people:,}</td><td>{arm.images:,}</td>",
-        _cell(figures.eer, intervals.get("eer")),
-        _cell(figures.tar_at_far.get("1e-2"), intervals.get("tar@1e-2")),
-        _cell(figures.tar_at_far.get("1e-3"), intervals.get("tar@1e-3")),
-        _cell(figures.rank1, intervals.get("rank1")),
-        _cell(figures.fnir_at_fpir.get("1e-1"), intervals.get("fnir@1e-1")),
+        rate_cell(figures.eer, intervals.get("eer")),
+        rate_cell(figures.tar_at_far.get("1e-2"), intervals.get("tar@1e-2")),
+        rate_cell(figures.tar_at_far.get("1e-3"), intervals.get("tar@1e-3")),
+        rate_cell(figures.rank1, intervals.get("rank1")),
+        rate_cell(figures.fnir_at_fpir.get("1e-1"), intervals.get("fnir@1e-1")),
         f"<td>{_duration(arm.seconds)}</td>",
     ]
     name = escape(plots.arm_label(arm))
@@ -182,7 +183,8 @@ def _mean_row(arms: Sequence[Arm]) -> str:
     return f'<tr class="local">{head}{sizes}{cells}<td>{seconds}</td></tr>'
 
 
-def _cell(rate: float | None, interval: Interval | None) -> str:
+def rate_cell(rate: float | None, interval: Interval | None) -> str:
+    """Return a cell of a table: a rate, and its interval in small figures."""
     small = ""
     if rate is not None and interval is not None:
         small = f"<small>{100 * interval[0]:.1f} to {percent(interval[1])}</small>"
@@ -196,7 +198,8 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _plots(drawn: Iterable[plots.Plot]) -> str:
+def figures_section(drawn: Iterable[plots.Plot]) -> str:
+    """Return plots as HTML, each with its title and its caption."""
     figures = "".join(
         f"<figure><h3>{escape(plot.title)}</h3>{plot.svg}"
         f"<figcaption>{escape(plot.caption)}</figcaption></figure>"

@@ -73,14 +73,22 @@ def start(job: Job) -> None:
         DataError: a source is not there.
     """
     check_sources(job.experiment)
-    if job.folder.exists() and (not job.folder.is_dir() or any(job.folder.iterdir())):
-        known = (job.folder / SETTINGS).exists()
-        raise ConfigError(
-            f"expected a new or empty folder for the run, got {job.folder}",
-            hint=f"--resume {job.folder} continues that run" if known else "choose another --out",
-        )
+    verify_new(job.folder, "run", is_known=(job.folder / SETTINGS).exists())
     job.folder.mkdir(parents=True, exist_ok=True)
     save_experiment(job.folder, job.experiment, job.command)
+
+
+def verify_new(folder: Path, what: str, *, is_known: bool) -> None:
+    """Do nothing if the folder is new or empty; `is_known` says that `what` can be resumed there.
+
+    Raises:
+        ConfigError: something is there.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(
+            f"expected a new or empty folder for the {what}, got {folder}",
+            hint=f"--resume {folder} continues that {what}" if is_known else "choose another --out",
+        )
 
 
 def run(job: Job, display: Display) -> Result:
@@ -96,7 +104,7 @@ def run(job: Job, display: Display) -> Result:
         job.experiment,
         world.federations,
         lambda federation, done: display.training(
-            label(federation), done, job.experiment.config.federation.rounds
+            label(federation), done, arm_config(job.experiment, federation).federation.rounds
         ),
     )
     initial = measure_initial(job.experiment, world)

@@ -47,9 +47,13 @@ def rounds_done(federation: Federation) -> int:
 
 
 def arm_config(experiment: Experiment, federation: Federation) -> RunConfig:
-    """Return the settings of an arm: one that trains alone has nobody to weigh or to wait for."""
+    """Return the settings of an arm.
+
+    One that trains alone has nobody to weigh or to wait for. A private one has its own number of
+    rounds, and takes updates as they are: momentum would pile up noise.
+    """
     if federation.arm == "federated":
-        return experiment.config
+        return _private(experiment.config) if experiment.is_private else experiment.config
     openly = replace(experiment.config, privacy=PrivacyConfig())
     if federation.arm == "plain":
         return openly
@@ -64,6 +68,16 @@ def arm_config(experiment: Experiment, federation: Federation) -> RunConfig:
             weights="",
         ),
     )
+
+
+def _private(config: RunConfig) -> RunConfig:
+    plan = replace(
+        config.federation,
+        rounds=config.privacy.rounds or config.federation.rounds,
+        strategy="fedavg",
+        server_learning_rate=1.0,
+    )
+    return replace(config, federation=plan)
 
 
 def _train(experiment: Experiment, federation: Federation, engine: Engine, workers: int) -> None:

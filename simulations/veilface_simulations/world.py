@@ -77,8 +77,7 @@ def build_world(experiment: Experiment, folder: Path, cache: Path, progress: Pro
     federations = _federations(experiment, partition.organisations, tuple(people), folder)
     public = _public(experiment, (faces, evaluation), cache, progress)
     for federation in federations:
-        is_private = experiment.is_private and federation.arm == "federated"
-        settle(experiment, federation, faces, public if is_private else None)
+        settle(experiment, federation, faces, public)
     warnings += _untrained(experiment, faces.of_people(people))
     return World(
         faces=faces,
@@ -93,9 +92,10 @@ def settle(
 ) -> None:
     """Write the folders of an arm's organisations and of its coordinator.
 
-    With `public` faces, each organisation keeps an account: its policy allows what the experiment
-    asks for, and it declares the average organisation's size, which is everybody's to know.
+    In a private arm each organisation keeps an account: its policy allows what the experiment asks
+    for, and it declares the average organisation's size, which is everybody's to know.
     """
+    is_private = experiment.is_private and federation.arm == "federated"
     if experiment.initial is not None:
         network, _ = load_model(Path(experiment.initial))
         save_initial(federation.server, read_weights(network))
@@ -106,11 +106,11 @@ def settle(
             name=name,
             faces=faces.path.resolve(),
             people=members,
-            public_faces=None if public is None else public.path.resolve(),
+            public_faces=public.path.resolve() if public and is_private else None,
             seeded=experiment.seeded,
         )
         save_organisation(federation.organisations / name, settings)
-        if public is not None:
+        if is_private:
             create_account(
                 federation.organisations / name,
                 name,
@@ -129,7 +129,7 @@ def check_sources(experiment: Experiment) -> None:
         DataError: a folder is not there or holds no people.
     """
     canvas = canvas_pixels(experiment.config.model.pixels)
-    if experiment.is_private:
+    if experiment.needs_public_faces:
         open_any(experiment.public, seed=experiment.seed, purpose="public", pixels=canvas)
     open_any(experiment.data, seed=experiment.seed, purpose="train", pixels=canvas)
     if experiment.evaluate_on is not None:
@@ -199,12 +199,12 @@ def _evaluation(
 def _public(
     experiment: Experiment, others: Sequence[Faces], cache: Path, progress: Progress
 ) -> Faces | None:
-    """Return the faces that private training has beside it; None without private training.
+    """Return the faces that private training has beside it; None where it needs none.
 
     Raises:
         ConfigError: they show people who are trained or measured on as well.
     """
-    if not experiment.is_private:
+    if not experiment.needs_public_faces:
         return None
     faces = _load(experiment, experiment.public, "public", cache, progress)
     check_trainable(faces)
