@@ -60,12 +60,12 @@ class Account:
         """
         private = request.config.privacy
         context = _asked(request) | {
-            "head": private.head,
+            "head": private.head if private.method == "gradient" else "none",
             "method": private.method,
             "images_per_unit": 1 if plan.unit == "image" else private.images_per_unit,
             "max_gradient_norm": plan.max_gradient_norm,
             "random": origin,
-            "trained": private.trained,
+            "trained": private.trained if private.method == "gradient" else "projection",
             "units_declared": plan.units_declared,
         }
         return self.ledger.reserve(plan.event, context)

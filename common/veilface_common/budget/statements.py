@@ -172,7 +172,8 @@ def record(history: History, unit: Unit) -> tuple[Statement, ...]:
         Statement(
             title="Mechanism",
             text="Sampled Gaussian (DP-SGD). In each step every unit is taken with probability q "
-            "by a coin of its own (Poisson sampling); the gradient of each is clipped to length C; "
+            "by a coin of its own (Poisson sampling); what each gives (a gradient, or the scatter "
+            "of its photographs' embeddings) is clipped to length C; "
             "Gaussian noise of standard deviation sigma times C is added to every coordinate of "
             "the sum. A step that happens to take nobody is a step too.",
         ),

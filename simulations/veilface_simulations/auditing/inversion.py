@@ -30,7 +30,7 @@ from veilface_simulations.auditing.subject import Subject, parameters, release, 
 
 STEPS = 400  # of the search for an image
 _LEARNING_RATE = 0.05
-_SMOOTHNESS = 0.02  # weight of the total variation
+_SMOOTHNESS = 0.1  # weight of the total variation
 _NAME = b"drawn person"
 _FAR = 1e6  # a step so long that what it moves is read without rounding
 _UNCLIPPED = 1e6
