@@ -60,8 +60,8 @@ def settings(found: Sequence[Run]) -> str:
         '<section class="long"><h2>How each run was trained</h2>'
         f"{table(heads, rows, text_columns=1)}"
         "<p>q: probability with which a step takes a unit. C: length to which what a "
-        "unit gives is clipped. sigma: standard deviation of the noise, in multiples of C. Photographs "
-        "of a unit: at most so many in a step.</p></section>"
+        "unit gives is clipped. sigma: standard deviation of the noise, in multiples of C. "
+        "Photographs of a unit: at most so many in a step.</p></section>"
     )
 
 
