@@ -90,6 +90,10 @@ class Experiment:
                 "expected the arm plain beside a private one, got no privacy",
                 hint="--privacy identity, or leave the arm out",
             )
+        if not 0 < self.epsilon <= 1000:
+            raise ConfigError(f"expected epsilon in (0, 1000], got {self.epsilon:g}")
+        if not 0 < self.delta <= 0.1:
+            raise ConfigError(f"expected delta in (0, 0.1], got {self.delta:g}")
         if not self.arms or len(set(self.arms)) != len(self.arms) or set(self.arms) - set(ARMS):
             raise ConfigError(
                 f"expected arms out of {', '.join(ARMS)}, got {','.join(self.arms) or 'none'}"
