@@ -25,7 +25,7 @@ from opacus.accountants.analysis import rdp as opacus_rdp
 from veilface_common.budget.events import MAX_STEPS, Mechanism
 from veilface_common.errors import BudgetError
 
-# An order at the end of the list makes the bound looser, never wrong; nobody at a terminal can help.
+# An order at the end of the list makes the bound looser, not wrong; nobody at a terminal can help.
 warnings.filterwarnings("ignore", message="Optimal order is the (largest|smallest) alpha")
 
 # Opacus's own, and larger ones, which small epsilons need
