@@ -26,16 +26,16 @@ def headline(result: Result) -> str:
         return _without_federation(pooled, alone)
     if alone is None and pooled is None:
         return (
-            f"Training together reaches an equal error rate of {percent(together.eer)} "
+            f"{_subject(together)} reaches an equal error rate of {percent(together.eer)} "
             "on people nobody trained on."
         )
     if alone is None or pooled is None:
         other = f"{percent(alone)} alone" if pooled is None else f"{percent(pooled.eer)} pooled"
         return (
-            f"Training together reaches an equal error rate of {percent(together.eer)}, "
+            f"{_subject(together)} reaches an equal error rate of {percent(together.eer)}, "
             f"against {other}."
         )
-    return _of_the_gap(together.eer, alone, pooled.eer)
+    return _of_the_gap(_subject(together), together.eer, alone, pooled.eer)
 
 
 def _without_federation(pooled: Arm | None, alone: float | None) -> str:
@@ -44,7 +44,13 @@ def _without_federation(pooled: Arm | None, alone: float | None) -> str:
     return f"Equal error rate on people nobody trained on: {', '.join(parts) or 'not measured'}."
 
 
-def _of_the_gap(together: float, alone: float, pooled: float) -> str:
+def _subject(together: Arm) -> str:
+    spent = together.privacy
+    with_privacy = f" with privacy (epsilon {spent.epsilon:.1f})" if spent else ""
+    return f"Training together{with_privacy}"
+
+
+def _of_the_gap(subject: str, together: float, alone: float, pooled: float) -> str:
     rates = (
         f"equal error rate {percent(together)}, against {percent(alone)} alone "
         f"and {percent(pooled)} with all photographs in one place"
@@ -53,11 +59,11 @@ def _of_the_gap(together: float, alone: float, pooled: float) -> str:
         return f"There is hardly a gap to close between training alone and pooling: {rates}."
     closed = (alone - together) / (alone - pooled)
     if closed <= 0:
-        return f"Training together did not help: {rates}."
+        return f"{subject} did not help: {rates}."
     if closed >= 1:
-        return f"Training together did as well as putting all photographs in one place: {rates}."
+        return f"{subject} did as well as putting all photographs in one place: {rates}."
     return (
-        f"Training together closed {percent(closed, digits=0)} of the gap between training alone "
+        f"{subject} closed {percent(closed, digits=0)} of the gap between training alone "
         f"and pooling: {rates}."
     )
 

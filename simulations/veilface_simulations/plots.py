@@ -274,7 +274,7 @@ def _annotate(axes: Axes, text: str, x: float, y: float) -> None:
 
 
 def legend(axes: Axes, *, columns: int | None = None) -> None:
-    """Name each label once, above the axes, in the order of importance; in one row by default."""
+    """Name each label once, above the axes, by importance; more than three in two columns."""
     handles, labels = axes.get_legend_handles_labels()
     shown = dict(zip(reversed(labels), reversed(handles), strict=True))
     axes.legend(
@@ -282,7 +282,7 @@ def legend(axes: Axes, *, columns: int | None = None) -> None:
         shown.keys(),
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
-        ncols=columns or len(shown),
+        ncols=columns or (len(shown) if len(shown) <= 3 else 2),
         frameon=False,
         labelcolor=INK,
         borderaxespad=0.2,

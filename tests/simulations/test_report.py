@@ -254,3 +254,4 @@ def test_a_private_run_says_what_was_spent_and_what_it_cost(made_up: MakeResult)
     assert "a person, with all photographs at one organisation" in words
     assert "Together, no privacy" in words
     assert "trained without differential privacy" not in words
+    assert "Training together with privacy (epsilon 8.0) closed" in words
