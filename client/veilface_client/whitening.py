@@ -63,6 +63,23 @@ def whiten_private(
         raise BudgetError(f"expected a plan of one step to whiten by, got {plan.steps}")
     reservation.spend(plan.event)
     summary = PrivateSummary(steps=1)
+    released = noised_scatter(network, units, config, plan, secrets, summary)
+    _multiply_last(network, whitening(released, config.privacy.whitening))
+    return summary
+
+
+def noised_scatter(
+    network: nn.Module,
+    units: Units,
+    config: RunConfig,
+    plan: PrivacyPlan,
+    secrets: Secrets,
+    summary: PrivateSummary,
+) -> FloatArray:
+    """Return the one release, [D(D+1)/2]: the units' clipped scatters, summed and noised.
+
+    It is worth what `plan.event` says; `summary` is told what was seen.
+    """
     summed = np.zeros(config.model.dimension * (config.model.dimension + 1) // 2)
     for embeddings in _embedded(network, units, config, plan, secrets, summary):
         scatter = clipped_scatter(embeddings, plan.max_gradient_norm)
@@ -71,9 +88,7 @@ def whiten_private(
         else:
             summed += scatter
     deviation = plan.noise_multiplier * plan.max_gradient_norm
-    summed += deviation * secrets.noise.standard(len(summed))
-    _multiply_last(network, whitening(summed, config.privacy.whitening))
-    return summary
+    return summed + deviation * secrets.noise.standard(len(summed))
 
 
 def clipped_scatter(embeddings: NDArray[np.float32], limit: float) -> FloatArray | None:

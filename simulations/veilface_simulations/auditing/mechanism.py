@@ -2,6 +2,7 @@
 
 sensitivity     without one unit the clipped sum moves by C at most: same weights, same coins, every
                 head that ships, the whole network
+whitening       the same of the release that turns a warm start, and the size of its noise
 noise           update - clean sum, over sigma C: deviation 1, mean 0, neighbours uncorrelated
 rounds          the noise of two rounds is uncorrelated
 processes       so is that of this process, one forked from it and one started anew
@@ -22,21 +23,33 @@ from numpy.typing import NDArray
 
 from veilface_client.data import Faces
 from veilface_client.noise import Noise, SecureNoise
-from veilface_client.units import Units, units_of
+from veilface_client.private import PrivateSummary, Secrets, plan_of
+from veilface_client.units import Coins, Units, units_of
+from veilface_client.whitening import noised_scatter
 from veilface_common.budget.entries import Head
 from veilface_common.budget.events import Unit
 from veilface_common.budget.ledger import Reservation
 from veilface_common.config import ModelConfig, PrivacyConfig, PrivateHeadName, RunConfig
+from veilface_common.models import build
 from veilface_simulations.auditing.canaries import Run
 from veilface_simulations.auditing.faults import Fault, Silent
 from veilface_simulations.auditing.people import pattern_people
 from veilface_simulations.auditing.processes import drawn_in_processes
-from veilface_simulations.auditing.subject import Subject, release, subject_of
+from veilface_simulations.auditing.subject import (
+    SECRET,
+    Subject,
+    registration,
+    release,
+    subject_of,
+)
 
 HEADS: Sequence[PrivateHeadName] = ("leave-one-out", "fixed", "trained")
-TESTS = len(HEADS) + 4  # how many `check_mechanism` gives
+TESTS = len(HEADS) + 5  # how many `check_mechanism` gives
 _PHOTOGRAPHS = (1, 2, 3, 4, 1, 2, 3, 4)  # of each person
 _LEFT_OUT = (0, 3, 7)  # the first, one in the middle, the last
+_PAIRED = (1, 3, 7)  # people of whom there are several photographs
+_SCATTER_CLIP = 1e-6  # below every scatter of an untrained network
+_ROUNDED = 1e-9  # of a difference of sums
 _CLIP = 2e-4  # below every gradient: all are clipped
 _NOISE = 1.5
 _FAR = 1e6  # a step so long that what it moves is read without rounding
@@ -57,6 +70,7 @@ def check_mechanism(fault: Fault, unit: Unit, seed: int) -> Iterator[Check]:
     for head in HEADS:
         yield check_sensitivity(step_at_defaults(fault, unit, head, seed))
     yield from check_noise(step_at_defaults(fault, unit, "trained", seed))
+    yield check_whitening(fault, seed)
     yield check_processes()
 
 
@@ -116,6 +130,38 @@ def check_noise(subject: Subject) -> Iterator[Check]:
         name="independence of rounds",
         passed=abs(shared) < tolerance,
         detail=f"correlation {shared:.4f}; expected 0 to {tolerance:.4f}",
+    )
+
+
+def check_whitening(fault: Fault, seed: int) -> Check:
+    """Compare the release of everybody with that of everybody but one, and with the clean one."""
+    privacy = PrivacyConfig(
+        unit="identity",
+        method="whitening",
+        sample_rate=1.0,
+        noise_multiplier=_NOISE,
+        max_gradient_norm=_SCATTER_CLIP,
+        steps=1,
+    )
+    config = RunConfig(seed=seed, device="cpu", precision="fp32", privacy=privacy)
+    plan = plan_of(privacy, registration(len(_PHOTOGRAPHS)))
+    units = units_of("identity", pattern_people(_PHOTOGRAPHS, config.model, seed=[seed, 4]))
+    network = build(config.model, seed)
+
+    def released(units: Units, noise: Noise) -> NDArray[np.float64]:
+        secrets = Secrets(coins=Coins(SECRET), noise=noise)
+        seen = noised_scatter(network, units, config, plan, secrets, PrivateSummary())
+        return seen / plan.max_gradient_norm
+
+    clean = released(units, Silent())
+    noise = (released(units, fault.noise(SecureNoise(), 0)) - clean) / plan.noise_multiplier
+    moved = [float(np.linalg.norm(clean - released(_without(units, g), Silent()))) for g in _PAIRED]
+    deviation, tolerance = float(noise.std()), _tolerance(len(noise))
+    return Check(
+        name="whitening",
+        passed=0 < max(moved) <= 1 + _ROUNDED and abs(deviation - 1) < tolerance,
+        detail=f"one person moves the sum by {_listed(moved)} C; expected 1 at most; "
+        f"noise {deviation:.4f} of sigma C; expected 1 to {tolerance:.4f}",
     )
 
 
