@@ -173,7 +173,7 @@ def test_drawn_people_can_be_learnt(tmp_path: Path, cache: Path) -> None:
     program = Path(sys.executable).parent / "veilface-sim"
     subprocess.run(
         [program, "run", "--data", "drawn:400x12", "--evaluate-on", "drawn:200x6", "--arms",
-         "central", "--preset", "demo", "--engine", "inprocess", "--seed", "1",
+         "central", "--preset", "demo", "--rounds", "10", "--engine", "inprocess", "--seed", "1",
          "--out", tmp_path / "run", "--cache", cache],
         check=True, capture_output=True,
     )  # fmt: skip
