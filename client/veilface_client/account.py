@@ -122,8 +122,8 @@ def open_account(folder: Path, faces: Faces) -> Account | None:
         LedgerError: the ledger is damaged, altered, or of other faces than these.
         KeyFileError: its key is missing or open to others.
     """
-    if not (folder / LEDGER).exists() and not (folder / KEY).exists():
-        return None
+    if not any((folder / name).exists() for name in (LEDGER, KEY, SECRET)):
+        return None  # what is left of an account that was removed in part still refuses
     ledger = Ledger(folder / LEDGER, load_signing_key(folder / KEY))
     secret = _read_secret(folder / SECRET)
     if not hmac.compare_digest(ledger.registration.commitment, _commitment(secret, faces)):

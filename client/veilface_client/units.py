@@ -20,6 +20,7 @@ from veilface_client.data import Faces
 from veilface_client.training import Canvases, load_canvases
 from veilface_common.budget.events import Unit
 from veilface_common.config import RunConfig
+from veilface_common.errors import DataError
 
 _COIN_BYTES = 8
 
@@ -37,10 +38,21 @@ class Units:
 
 
 def units_of(unit: Unit, faces: Faces) -> Units:
-    """Return the units of an organisation's faces: its people, or its photographs."""
+    """Return the units of an organisation's faces: its people, or its photographs.
+
+    Raises:
+        DataError: two photographs of a person have one name: they would share their coins.
+    """
     if unit == "image":
         rows = [np.array([row]) for row in range(len(faces))]
-        names = [name.encode() for name in faces.photo_names]
+        owners = [faces.person_names[person] for person in faces.people]
+        # Some sources name photographs within a person, others within the set.
+        names = [
+            f"{owner}\0{photo}".encode()
+            for owner, photo in zip(owners, faces.photo_names, strict=True)
+        ]
+        if len(set(names)) < len(names):
+            raise DataError("expected photographs with names of their own, got one name twice")
         return Units(canvases=faces, names=names, rows=rows)
     order = np.argsort(faces.people, kind="stable")
     parts = np.split(order, np.cumsum(faces.photographs_per_person())[:-1])

@@ -49,9 +49,7 @@ class Checked:
     """A round's replies after the checks: what may be summed, and who was left out and why."""
 
     updates: Mapping[str, tensors.Tensors]
-    ledger_heads: Mapping[
-        str, Mapping[str, int | str]
-    ]  # of organisations whose update may be summed
+    ledger_heads: Mapping[str, Mapping[str, int | str]]  # of those in `updates`
     left_out: Mapping[str, str]
     refused: int  # of those left out, how many were refused by their own policy
 

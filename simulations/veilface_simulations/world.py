@@ -17,6 +17,7 @@ from veilface_common.artifact import load_model
 from veilface_common.budget.policy import Policy
 from veilface_common.errors import ConfigError
 from veilface_common.models.weights import read_weights
+from veilface_common.tensors import Tensors
 from veilface_server.checkpoint import save_initial
 from veilface_simulations.experiment import ArmName, Experiment
 from veilface_simulations.partition import hold_out, split
@@ -76,7 +77,10 @@ def build_world(experiment: Experiment, folder: Path, cache: Path, progress: Pro
     )
     federations = _federations(experiment, partition.organisations, tuple(people), folder)
     public = _public(experiment, (faces, evaluation), cache, progress)
+    initial = None if experiment.initial is None else _weights(Path(experiment.initial))
     for federation in federations:
+        if initial is not None:
+            save_initial(federation.server, initial)
         settle(experiment, federation, faces, public)
     warnings += _untrained(experiment, faces.of_people(people))
     return World(
@@ -90,15 +94,12 @@ def build_world(experiment: Experiment, folder: Path, cache: Path, progress: Pro
 def settle(
     experiment: Experiment, federation: Federation, faces: Faces, public: Faces | None
 ) -> None:
-    """Write the folders of an arm's organisations and of its coordinator.
+    """Write the folders of an arm's organisations.
 
     In a private arm each organisation keeps an account: its policy allows what the experiment asks
     for, and it declares the average organisation's size, which is everybody's to know.
     """
     is_private = experiment.is_private and federation.arm == "federated"
-    if experiment.initial is not None:
-        network, _ = load_model(Path(experiment.initial))
-        save_initial(federation.server, read_weights(network))
     held = faces.of_people([person for own in federation.members.values() for person in own])
     count = len(federation.members)
     for name, members in federation.members.items():
@@ -216,6 +217,11 @@ def _public(
             hint="name another source with --public",
         )
     return faces
+
+
+def _weights(model: Path) -> Tensors:
+    network, _ = load_model(model)
+    return read_weights(network)
 
 
 def _policy(experiment: Experiment) -> Policy:

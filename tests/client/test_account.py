@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from tests.client.private_parts import some_faces
 
 from veilface_client import keeper as keepers
 from veilface_client.account import KEY, LEDGER, create_account, open_account
@@ -21,7 +21,13 @@ from veilface_common.budget.policy import Policy
 from veilface_common.budget.store import read_entries
 from veilface_common.config import FederationConfig, ModelConfig, PrivacyConfig, RunConfig
 from veilface_common.crypto.signing import load_signing_key
-from veilface_common.errors import ArtifactError, BudgetExceeded, DataError, LedgerError
+from veilface_common.errors import (
+    ArtifactError,
+    BudgetExceeded,
+    DataError,
+    LedgerError,
+    VeilfaceError,
+)
 from veilface_common.models.weights import read_weights
 from veilface_common.protocol import TrainRequest
 
@@ -34,22 +40,8 @@ CONFIG = RunConfig(
 )
 
 
-def faces_of(people: int) -> Faces:
-    owners = np.repeat(np.arange(people), 2)
-    random = np.random.default_rng(1)
-    return Faces(
-        path=Path("cache/0123"),
-        images=random.integers(0, 256, (len(owners), 3, 80, 80), dtype=np.uint8),
-        rows=np.arange(len(owners)),
-        people=owners,
-        person_names=tuple(f"person {i}" for i in range(people)),
-        photo_names=tuple(f"photograph {i}" for i in range(len(owners))),
-        warnings=(),
-    )
-
-
 def start(folder: Path, policy: Policy | None = None) -> Keeper:
-    faces = faces_of(4)
+    faces = some_faces(4)
     policy = policy or Policy(epsilon=8.0, min_noise_multiplier=1.0)
     create_account(folder, "org", faces, policy, people_declared=4, images_declared=8)
     return keeper(folder, faces)
@@ -93,7 +85,7 @@ def test_a_round_is_charged_and_its_head_travels(tmp_path: Path) -> None:
 def test_a_round_that_is_asked_for_again_costs_nothing(tmp_path: Path) -> None:
     """The same request gets the same bytes, also from a keeper that was started anew."""
     first = start(tmp_path).train(request())
-    again = keeper(tmp_path, faces_of(4)).train(request())
+    again = keeper(tmp_path, some_faces(4)).train(request())
     assert again == first
     assert kinds(tmp_path).count("reserve") == 1
 
@@ -185,14 +177,14 @@ def test_training_that_is_killed_was_paid_for(
 def test_private_training_needs_an_account(tmp_path: Path) -> None:
     """Without a ledger nothing private is trained: it could not be charged."""
     with pytest.raises(LedgerError, match="account"):
-        keeper(tmp_path, faces_of(4)).train(request())
+        keeper(tmp_path, some_faces(4)).train(request())
 
 
 def test_an_account_is_for_its_own_faces(tmp_path: Path) -> None:
     """Other faces under the old ledger would be charged to a data set that they are not of."""
     start(tmp_path)
     with pytest.raises(LedgerError, match="faces"):
-        keeper(tmp_path, faces_of(5)).train(request())
+        keeper(tmp_path, some_faces(5)).train(request())
 
 
 def test_a_removed_ledger_is_not_begun_anew(tmp_path: Path) -> None:
@@ -200,9 +192,14 @@ def test_a_removed_ledger_is_not_begun_anew(tmp_path: Path) -> None:
     start(tmp_path)
     (tmp_path / LEDGER).unlink()
     with pytest.raises(LedgerError):
-        open_account(tmp_path, faces_of(4))
+        open_account(tmp_path, some_faces(4))
     with pytest.raises(LedgerError, match="beside it"):
         start(tmp_path)
+    (tmp_path / KEY).unlink()
+    with pytest.raises(VeilfaceError):
+        keeper(tmp_path, some_faces(4)).train(
+            request(config=replace(CONFIG, privacy=PrivacyConfig()))
+        )
 
 
 def test_an_account_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
@@ -215,9 +212,9 @@ def test_an_account_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
 def test_a_seeded_simulation_says_so(tmp_path: Path) -> None:
     """Noise from the seed repeats bit for bit, and the ledger names its origin."""
     start(tmp_path)
-    first = keeper(tmp_path, faces_of(4), seeded=True).train(request())
+    first = keeper(tmp_path, some_faces(4), seeded=True).train(request())
     (tmp_path / REPLY).unlink()
-    second = keeper(tmp_path, faces_of(4), seeded=True).train(request())
+    second = keeper(tmp_path, some_faces(4), seeded=True).train(request())
     assert second.update == first.update
     assert read_entries(tmp_path / LEDGER)[2].content["context"]["random"] == "seeded"
 

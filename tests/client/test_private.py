@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from tests.client.private_parts import (
+    CLIP,
+    CONFIG,
+    FAR,
+    PEOPLE,
+    REGISTRATION,
+    SECRET,
+    NoNoise,
+    configurations,
+    declared,
+    head_of,
+    length,
+    reserved,
+    sized,
+    some_faces,
+    stepped,
+    without,
+)
+from torch import Tensor
 
-from veilface_client.data import Faces
-from veilface_client.noise import Origin, SeededNoise
+from veilface_client.noise import SeededNoise
 from veilface_client.private import (
     ROUNDING,
-    PrivacyPlan,
-    PrivateSummary,
     Secrets,
     calibrated,
     freeze_but,
@@ -28,153 +39,22 @@ from veilface_client.private import (
     train_private,
     unit_gradient,
 )
-from veilface_client.private_heads import BankHead, UnitHead, make_head
-from veilface_client.public_side import PublicClasses
+from veilface_client.private_heads import BankHead
 from veilface_client.units import Coins, Units, Views, units_of
 from veilface_common.budget.accountant import epsilon
-from veilface_common.budget.entries import Head as LedgerHead
-from veilface_common.budget.events import Event, Mechanism, Unit
-from veilface_common.budget.ledger import Registration, Reservation
+from veilface_common.budget.events import Event, Mechanism
 from veilface_common.config import (
     ModelConfig,
-    ModelName,
     PrivacyConfig,
-    PrivateHeadName,
     RunConfig,
-    TrainingConfig,
 )
-from veilface_common.errors import BudgetError, ConfigError
+from veilface_common.errors import BudgetError, ConfigError, DataError
 from veilface_common.models import build
-
-PEOPLE = 6
-SECRET = bytes(range(32))
-CLIP = 2e-4  # below every unit's gradient: all are clipped
-FAR = 1e6  # a step so long that what it moves is read without rounding
-MODELS: tuple[ModelName, ...] = ("tiny", "base", "classic")
-HEADS: tuple[PrivateHeadName, ...] = ("leave-one-out", "fixed", "trained")
-CONFIG = RunConfig(
-    device="cpu",
-    precision="fp32",
-    model=ModelConfig(dimension=16),
-    training=TrainingConfig(optimizer="sgd", momentum=0.0, weight_decay=0.0, batch_size=8),
-    privacy=PrivacyConfig(
-        unit="identity",
-        sample_rate=0.7,
-        steps=1,
-        max_gradient_norm=CLIP,
-        images_per_unit=3,
-        rows=8,
-        public_weight=1e-5,  # or what is read off the weights would be rounded to its size
-    ),
-)
-
-
-def declared(units: int) -> Registration:
-    return Registration(
-        organisation="org", commitment="00", people_declared=units, images_declared=units
-    )
-
-
-REGISTRATION = declared(PEOPLE)
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-class NoNoise:
-    """What a test adds in the place of noise, to see the sum."""
-
-    origin: Origin = "seeded"
-
-    def standard(self, count: int) -> NDArray[np.float64]:
-        return np.zeros(count)
-
-
-def some_faces(people: int = PEOPLE, seed: int = 3) -> Faces:
-    """Return faces of noise: person i has 1 + i % 4 of them."""
-    owners = np.repeat(np.arange(people), [1 + i % 4 for i in range(people)])
-    random = np.random.default_rng(seed)
-    return Faces(
-        path=Path("nowhere"),
-        images=random.integers(0, 256, (len(owners), 3, 80, 80), dtype=np.uint8),
-        rows=np.arange(len(owners)),
-        people=owners,
-        person_names=tuple(f"person {i}" for i in range(people)),
-        photo_names=tuple(f"photograph {i}" for i in range(len(owners))),
-        warnings=(),
-    )
-
-
-def sized(config: RunConfig, faces: Faces) -> Faces:
-    """Return the faces cut to what the model of `config` looks at."""
-    side = 80 if config.model.pixels == 64 else 140
-    grown = np.resize(faces.images, (len(faces.images), 3, side, side))
-    return replace(faces, images=np.ascontiguousarray(grown))
-
-
-def head_of(config: RunConfig, network: nn.Module) -> tuple[UnitHead, PublicClasses | None]:
-    """Return the head that `config` names, and the public side where it needs one."""
-    if config.privacy.head != "leave-one-out":
-        return make_head(config, SECRET, None), None
-    faces = sized(config, some_faces(5, seed=9))
-    generator = torch.Generator().manual_seed(1)
-    public = PublicClasses(network, faces, config, learning_rate=1e-3, generator=generator)
-    return make_head(config, SECRET, public), public
-
-
-def reserved(plan: PrivacyPlan) -> Reservation:
-    return Reservation(1, plan.event, LedgerHead(sequence=1, hash="00"))
-
-
-def stepped(
-    config: RunConfig, units: Units, network: nn.Module, *, learning_rate: float = FAR
-) -> tuple[list[Tensor], PrivateSummary]:
-    """Train a copy without noise; return minus the sum of what the units gave."""
-    network = copy.deepcopy(network)
-    head, public = head_of(config, network)
-    plan = plan_of(config.privacy, REGISTRATION)
-    weights = [*network.parameters(), *head.parameters()]
-    before = [weight.detach().clone() for weight in weights]
-    summary = train_private(
-        network,
-        head,
-        units,
-        config,
-        plan,
-        reserved(plan),
-        secrets=Secrets(coins=Coins(SECRET), noise=NoNoise()),
-        learning_rate=learning_rate,
-        public=public,
-    )
-    moved = [
-        (old - new.detach()).double() * plan.expected_units / learning_rate
-        for old, new in zip(before, weights, strict=True)
-    ]
-    return moved, summary
-
-
-def length(tensors: list[Tensor]) -> float:
-    return float(torch.stack([tensor.double().norm() for tensor in tensors]).norm())
-
-
-def without(units: Units, gone: int) -> Units:
-    """Return the units but one."""
-    keep = [unit for unit in range(len(units.names)) if unit != gone]
-    return replace(
-        units,
-        names=[units.names[unit] for unit in keep],
-        rows=[units.rows[unit] for unit in keep],
-    )
-
-
-def configurations() -> Iterator[RunConfig]:
-    """Yield every unit, head and model that the configuration can express."""
-    kinds: tuple[Unit, ...] = ("identity", "image")
-    for unit, head, model in itertools.product(kinds, HEADS, MODELS):
-        privacy = replace(CONFIG.privacy, unit=unit, head=head)
-        yield replace(CONFIG, model=ModelConfig(name=model, dimension=16), privacy=privacy)
 
 
 @pytest.mark.parametrize(
@@ -413,6 +293,17 @@ def test_a_person_shows_at_most_k_photographs_chosen_anew() -> None:
     several = {views.of(3, step).faces.sum().item() for step in range(8)}
     assert len(several) > 1
     torch.testing.assert_close(views.of(3, 1).faces, views.of(3, 1).faces)
+
+
+def test_every_photograph_has_coins_of_its_own() -> None:
+    """Sources that number each person's photographs from 0 do not make one unit of many."""
+    faces = some_faces()
+    numbers = np.concatenate([np.arange(n) for n in faces.photographs_per_person()])
+    numbered = replace(faces, photo_names=tuple(f"photo {number}" for number in numbers))
+    names = units_of("image", numbered).names
+    assert len(set(names)) == len(numbered)
+    with pytest.raises(DataError, match="one name twice"):
+        units_of("image", replace(faces, photo_names=("same",) * len(faces)))
 
 
 def test_calibrated_noise_is_the_least_that_keeps_to_epsilon() -> None:

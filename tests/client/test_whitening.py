@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.client.test_private import (
+from tests.client.private_parts import (
     CONFIG,
     PEOPLE,
     REGISTRATION,
