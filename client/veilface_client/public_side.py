@@ -8,7 +8,6 @@ collapse (seen); so the public people are trained on in every step, rows and net
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from veilface_client.augmentation import Augmentation
 from veilface_client.data import Faces
 from veilface_client.head import CosineMarginHead
 from veilface_client.training import (
+    Chosen,
     autocast,
     choose_device,
     choose_precision,
@@ -54,7 +54,7 @@ class PublicClasses:
         some = _some_of_each(faces.people, generator)
         seen = embed(
             network,
-            _Chosen(faces, some),
+            Chosen(faces, some),
             pixels=config.model.pixels,
             device=config.device,
             precision=config.precision,
@@ -91,20 +91,6 @@ class PublicClasses:
             order = torch.randperm(len(self._faces), generator=generator)
             for first in range(0, len(order) - size + 1, size):
                 yield order[first : first + size]
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """Some of the faces, numbered anew."""
-
-    faces: Faces
-    rows: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return self.faces[self.rows[rows]]
 
 
 def _some_of_each(people: NDArray[np.int64], generator: Generator) -> NDArray[np.int64]:

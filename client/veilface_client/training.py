@@ -39,6 +39,20 @@ class Canvases(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Some of the canvases, numbered anew: row i is `canvases[rows[i]]`."""
+
+    canvases: Canvases
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self.canvases[self.rows[rows]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingSummary:
     """What a round's training did. It stays at the organisation: the loss speaks of its faces."""

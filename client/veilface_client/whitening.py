@@ -17,8 +17,7 @@ section 3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from veilface_client.private import PrivacyPlan, PrivateSummary, Secrets, freeze_but, sample
-from veilface_client.training import Canvases, embed
+from veilface_client.training import Chosen, embed
 from veilface_client.units import Units
 from veilface_common.budget.ledger import Reservation
 from veilface_common.config import RunConfig
@@ -128,20 +127,6 @@ def whitening(numbers: FloatArray, strength: float) -> FloatArray:
     return found
 
 
-@dataclass(frozen=True)
-class _Taken:
-    """The canvases of the photographs that a step looks at, one after another."""
-
-    canvases: Canvases
-    rows: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return self.canvases[self.rows[rows]]
-
-
 def _embedded(
     network: nn.Module,
     units: Units,
@@ -149,26 +134,25 @@ def _embedded(
     plan: PrivacyPlan,
     secrets: Secrets,
     summary: PrivateSummary,
-) -> Sequence[NDArray[np.float32]]:
-    """Return the embeddings of each unit that is taken: at most k photographs, by its own coins."""
-    chosen = []
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the embeddings of each unit that is taken: at most k photographs, by its own coins.
+
+    Each unit by itself: in a batch with others the rounding of its embeddings could depend on them.
+    """
     for unit in sample(units, plan, secrets.coins, 0):
         rows = units.rows[unit]
         generator = secrets.coins.generator(0, units.names[unit])
         order = torch.randperm(len(rows), generator=generator).numpy()
-        chosen.append(rows[order[: config.privacy.images_per_unit]])
-    summary.taken = len(chosen)
-    summary.images = sum(map(len, chosen))
-    if not chosen:
-        return []
-    found = embed(
-        network,
-        _Taken(units.canvases, np.concatenate(chosen)),
-        pixels=config.model.pixels,
-        device=config.device,
-        precision=config.precision,
-    )  # [photographs, D]
-    return np.split(found, np.cumsum([len(rows) for rows in chosen])[:-1])
+        chosen = rows[order[: config.privacy.images_per_unit]]
+        summary.taken += 1
+        summary.images += len(chosen)
+        yield embed(
+            network,
+            Chosen(units.canvases, chosen),
+            pixels=config.model.pixels,
+            device=config.device,
+            precision=config.precision,
+        )  # [photographs, D]
 
 
 @torch.no_grad()
