@@ -13,7 +13,11 @@ VeilfaceError              1   the root: a message, an optional hint, an exit co
 |-- TrainingDiverged       8   training that left the finite numbers
 |-- BudgetError            9   a privacy plan or event that cannot be used
 |   `-- BudgetExceeded     9   a release that the organisation's policy does not allow
-`-- LedgerError           10   a ledger that is damaged, altered or rolled back
+|-- LedgerError           10   a ledger that is damaged, altered or rolled back
+|   `-- LogError           10   an access log of which the same is true
+|-- VaultError            11   a vault, or a key to one, that is damaged, altered or foreign
+|   `-- WrongKey          11   a passphrase, key or token that does not open this vault
+`-- AccessDenied          12   something that the one who asks may not do
 """
 
 from __future__ import annotations
@@ -99,3 +103,23 @@ class LedgerError(VeilfaceError):
     """A ledger that is damaged, altered, signed by another key or older than others know it."""
 
     exit_code = 10
+
+
+class LogError(LedgerError):
+    """An access log that is damaged, altered, signed by another key or rolled back."""
+
+
+class VaultError(VeilfaceError):
+    """A vault, or a wrapped key to one, that is damaged, altered, foreign or of another format."""
+
+    exit_code = 11
+
+
+class WrongKey(VaultError):  # noqa: N818 -- named for what happened
+    """A passphrase, key, token or recovery key that does not open this vault."""
+
+
+class AccessDenied(VeilfaceError):  # noqa: N818 -- named for what happened
+    """Something that the one who asks may not do."""
+
+    exit_code = 12
