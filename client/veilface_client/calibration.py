@@ -31,6 +31,7 @@ Question = Literal["verify", "identify"]
 CONFIDENCE = 0.95
 MIN_PEOPLE = 20  # below, an interval says nothing
 MAX_PEOPLE = 2000  # whose every pair is looked at; more are drawn from
+STRICTER = 0.1
 ENOUGH = 10  # expected false answers among those that the threshold was chosen on
 _BOOTSTRAP = 1000
 
@@ -42,6 +43,7 @@ class Calibration:
     question: Question
     asked: float  # rate of false answers
     threshold: float  # cosine; a score above it counts. It never leaves the organisation.
+    strong: float  # the threshold of a rate that is ten times smaller, as far as that is known
     rate: float  # of false answers, as estimated
     low: float  # 95% interval of the rate
     high: float
@@ -97,7 +99,9 @@ def calibrate_verify(
     best = _best_scores(templates, owners, people)  # [P probes, P people]
     scores = best[~np.eye(len(people), dtype=bool)]
     place = _place(rate, len(scores))
-    threshold = float(np.partition(scores, -place)[-place])
+    strict = _place(STRICTER * rate, len(scores))
+    largest = np.sort(np.partition(scores, -place)[-place:])[::-1]
+    threshold = float(largest[-1])
     false = (best > threshold).astype(np.float64)
     np.fill_diagonal(false, 0)
     low, high = _bootstrap(false, random)
@@ -105,6 +109,7 @@ def calibrate_verify(
         question="verify",
         asked=rate,
         threshold=threshold,
+        strong=float(largest[strict - 1]),
         rate=float(false.sum() / len(scores)),
         low=low,
         high=high,
@@ -136,6 +141,7 @@ def calibrate_identify(best: Floats, gallery: int, rate: float) -> Calibration:
         question="identify",
         asked=rate,
         threshold=float(falling[-1]),
+        strong=float(falling[_place(STRICTER * rate, count) - 1]),
         rate=place / (count + 1),
         low=float(spread.ppf(outside)),
         high=float(spread.ppf(1 - outside)),

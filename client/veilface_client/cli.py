@@ -1,36 +1,74 @@
 """The command `veilface`: what an organisation does with its own side.
 
-Accountants bring PyTorch with them, which takes seconds; they are imported where they are needed.
+Neural networks and accountants bring PyTorch with them, which takes seconds; what needs them is
+imported where it is used.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from veilface_common.command import Parser, run_command
-from veilface_common.errors import ConfigError, KeyFileError, LedgerError
-from veilface_common.files import PUBLIC, write_atomically
+import shtab
 
-_SUFFIXES = (".html", ".json")
-_REPAIR = "see 'When something is wrong' in docs/ledger.md"
+from veilface_client.commands import budget, keeping, matching, people
+from veilface_common.command import Parser, run_command
+
+Add = Callable[[argparse.ArgumentParser], None]
+_COMMANDS: tuple[tuple[str, str, Add], ...] = (
+    ("init", "begin: a folder with a model, an empty vault and a log", people.add_init),
+    ("enrol", "add people from photographs", people.add_enrol),
+    ("verify", "is this the person of that name?", matching.add_verify),
+    ("identify", "who is this, if anybody who is enrolled?", matching.add_identify),
+    ("explain", "which parts of a face a decision hung on", matching.add_explain),
+    ("people", "who is enrolled, on what grounds, until when", people.add_people),
+    ("consent", "write a new consent down", people.add_consent),
+    ("forget", "erase a person, with a receipt", people.add_forget),
+    ("expire", "erase everybody who is due", people.add_expire),
+    ("export-person", "all that is kept of a person, for that person", people.add_export),
+    ("calibrate", "choose a threshold for a rate of false answers", matching.add_calibrate),
+    ("migrate", "take a new model into use", matching.add_migrate),
+    ("users", "accounts and roles of the service", keeping.add_users),
+    ("vault", "check, save, put back, change the key", keeping.add_vault),
+    ("log", "who did what, to which pseudonym", keeping.add_log),
+    ("serve", "HTTP and a web page, on this machine", keeping.add_serve),
+    ("report", "what a ledger's epsilon is and means", budget.add_report),
+)
+_EXAMPLES = """examples:
+  veilface --home shop init --name shop --model runs/demo/model --passphrase-file pass.txt
+  veilface --home shop enrol ada ada-1.jpg ada-2.jpg --consent 2026-01
+  veilface --home shop verify ada door.jpg
+  veilface --home shop identify door.jpg --json
+  veilface --home shop forget ada
+"""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
-    parser = Parser(prog="veilface", description="An organisation's side of a federation.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_report(commands.add_parser("report", help="what a ledger's epsilon is and means"))
+    parser = Parser(
+        prog="veilface",
+        description="An organisation's side: its faces, its templates, its budget.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--home", type=Path, metavar="DIR", help="the organisation's folder; else $VEILFACE_HOME"
+    )
+    shtab.add_argument_to(parser, "--print-completion", help="for bash, zsh or tcsh")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser
+    )
+    for name, what, add in _COMMANDS:
+        add(commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + "."))
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors are one line on standard error."""
-    return run_command("veilface", lambda: _report(build_parser().parse_args(arguments)))
+    return run_command("veilface", lambda: _run(build_parser().parse_args(arguments)))
 
 
 def entry() -> NoReturn:
@@ -38,43 +76,5 @@ def entry() -> NoReturn:
     sys.exit(main())
 
 
-def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ledger", type=Path, metavar="LEDGER", help="an organisation's ledger.db")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="a page (.html) or figures (.json)"
-    )
-    parser.add_argument(
-        "--key",
-        type=Path,
-        metavar="PUB",
-        help="the public key that the ledger began with; default: LEDGER with .pub for its suffix",
-    )
-
-
-def _report(arguments: argparse.Namespace) -> int:
-    out, ledger = arguments.out, arguments.ledger
-    if out.suffix not in _SUFFIXES:
-        raise ConfigError(
-            f"expected --out to end in .html or .json, got {out}", hint="--out report.html"
-        )
-    key = arguments.key or ledger.with_suffix(".pub")
-    if not key.is_file():
-        raise KeyFileError(f"expected a public key in {key}, got none", hint="name it with --key")
-    write_atomically(out, _rendered(ledger, key, as_page=out.suffix == ".html"), mode=PUBLIC)
-    print(f"report: {out}")
-    return 0
-
-
-def _rendered(ledger: Path, key: Path, *, as_page: bool) -> bytes:
-    from veilface_client.budget_page import render  # noqa: PLC0415 -- see above
-    from veilface_common.budget.ledger import utc_now  # noqa: PLC0415
-    from veilface_common.budget.report import read_report, to_json  # noqa: PLC0415
-    from veilface_common.crypto.signing import load_verify_key  # noqa: PLC0415
-
-    try:
-        report = read_report(ledger, load_verify_key(key), utc_now())
-    except LedgerError as error:
-        raise LedgerError(str(error), hint=f"no report was written; {_REPAIR}") from None
-    if as_page:
-        return render(report).encode()
-    return (json.dumps(to_json(report), indent=2, ensure_ascii=False) + "\n").encode()
+def _run(arguments: argparse.Namespace) -> int:
+    return int(arguments.run(arguments))

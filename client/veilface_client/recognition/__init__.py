@@ -1,0 +1,1 @@
+"""Enrol, verify, identify, forget: without HTTP or terminal. `Desk` is what a door opens."""
