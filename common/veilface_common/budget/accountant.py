@@ -11,7 +11,6 @@ whatever order and over however many rounds.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,11 +24,11 @@ from opacus.accountants.analysis import rdp as opacus_rdp
 from veilface_common.budget.events import MAX_STEPS, Mechanism
 from veilface_common.errors import BudgetError
 
-# An order at the end of the list makes the bound looser, not wrong; nobody at a terminal can help.
-warnings.filterwarnings("ignore", message="Optimal order is the (largest|smallest) alpha")
-
 # Opacus's own, and larger ones, which small epsilons need
 ORDERS = (*RDPAccountant.DEFAULT_ALPHAS, 80, 100, 128, 180, 256, 360, 512)
+# Where the best order is the first or the last, Opacus warns at the terminal, where nobody can
+# help. One beyond each end, at an infinite cost, is never the best; `Epsilon.is_loose` says it.
+_PADDED = (1.05, *ORDERS, 1024)
 _MOST_NOISE, _LEAST_NOISE = 1_000_000, 100  # thousandths
 GRID = (
     1e-3  # width of PLD's grid; losses are rounded up, against a grid of 1e-4 by under 1e-5 of it
@@ -42,6 +41,7 @@ class Epsilon:
 
     rdp: float
     pld: float
+    is_loose: bool = False  # `rdp`: best at an end of `ORDERS`, where others might give less
 
     @property
     def charged(self) -> float:
@@ -59,7 +59,9 @@ def epsilon(steps: Mapping[Mechanism, int], delta: float) -> Epsilon:
         raise BudgetError(f"expected delta in (0, 1), got {delta!r}")
     if not any(steps.values()):
         return Epsilon(rdp=0.0, pld=0.0)
-    return Epsilon(rdp=_rdp(steps, delta), pld=_pld(steps, delta))
+    rdp, order = _rdp(steps, delta)
+    is_loose = order in (ORDERS[0], ORDERS[-1])
+    return Epsilon(rdp=rdp, pld=_pld(steps, delta), is_loose=is_loose)
 
 
 def largest_steps(
@@ -82,18 +84,32 @@ def privacy_loss(steps: Mapping[Mechanism, int]) -> losses.PrivacyLossDistributi
     return total
 
 
-def calibrate_noise(sample_rate: float, steps: int, delta: float, limit: float) -> float:
+def calibrate_noise(
+    sample_rate: float,
+    steps: int,
+    delta: float,
+    limit: float,
+    beside: Mapping[Mechanism, int] | None = None,
+) -> float:
     """Return the smallest noise multiplier, on a grid of 1e-3, that keeps `steps` at `limit`.
+
+    Args:
+        sample_rate: of the steps.
+        steps: how many there will be.
+        delta: at which epsilon is told.
+        limit: epsilon of all of them, and of what is released beside them.
+        beside: steps of other mechanisms.
 
     Raises:
         BudgetError: no noise multiplier up to 1,000 does.
     """
+    others = beside or {}
 
     def is_too_little(thousandths: int) -> bool:
         if thousandths < _LEAST_NOISE:
             return True
         mechanism = Mechanism(sample_rate=sample_rate, noise_multiplier=thousandths / 1000)
-        return not _fits({mechanism: steps}, delta, limit)
+        return not _fits({**others, mechanism: others.get(mechanism, 0) + steps}, delta, limit)
 
     # From 1 upwards: both accountants take long over much noise.
     found = 1 + _largest(is_too_little, _MOST_NOISE, guess=1000)
@@ -109,7 +125,7 @@ def _fits(steps: Mapping[Mechanism, int], delta: float, limit: float) -> bool:
     """Return whether both accountants stay at `limit`; the quicker one is asked first."""
     if not any(steps.values()):
         return True
-    return _rdp(steps, delta) <= limit and _pld(steps, delta) <= limit
+    return _rdp(steps, delta)[0] <= limit and _pld(steps, delta) <= limit
 
 
 def _largest(fits: Callable[[int], bool], most: int, guess: int = 1) -> int:
@@ -124,12 +140,16 @@ def _largest(fits: Callable[[int], bool], most: int, guess: int = 1) -> int:
     return low
 
 
-def _rdp(steps: Mapping[Mechanism, int], delta: float) -> float:
+def _rdp(steps: Mapping[Mechanism, int], delta: float) -> tuple[float, float]:
+    """Return epsilon and the order that gives it; infinity and none where no order gives one."""
     total = np.zeros(len(ORDERS))
     for mechanism, count in steps.items():
         total += count * _rdp_of_a_step(mechanism)
-    found, _ = opacus_rdp.get_privacy_spent(orders=ORDERS, rdp=total, delta=delta)
-    return float(found)
+    if not np.isfinite(total).any():
+        return float("inf"), float("nan")
+    padded = np.pad(total, 1, constant_values=np.inf)
+    found, order = opacus_rdp.get_privacy_spent(orders=_PADDED, rdp=padded, delta=delta)
+    return float(found), float(order)
 
 
 @lru_cache(maxsize=256)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 from dp_accounting import dp_event
 from dp_accounting.pld import PLDAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
 
-from veilface_common.budget.accountant import calibrate_noise, epsilon, largest_steps
+from veilface_common.budget import accountant
+from veilface_common.budget.accountant import ORDERS, calibrate_noise, epsilon, largest_steps
 from veilface_common.budget.events import Event, Mechanism, from_body, to_body, total_steps
 from veilface_common.errors import BudgetError
 
@@ -143,3 +146,34 @@ def test_delta_is_a_probability(delta: float) -> None:
     """Delta 0 and 1 say nothing."""
     with pytest.raises(BudgetError):
         epsilon({mechanism(): 1}, delta)
+
+
+@pytest.mark.parametrize(
+    ("noise", "steps", "best"), [(400.0, 1, ORDERS[-1]), (0.3, 2000, ORDERS[0]), (1.0, 100, 1.7)]
+)
+def test_the_first_accountant_is_opacus_without_its_warning(
+    noise: float, steps: int, best: float
+) -> None:
+    """Its figure and its best order; where it would warn of them nothing is said aloud."""
+    rdp = steps * compute_rdp(q=0.5, noise_multiplier=noise, steps=1, orders=ORDERS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = accountant._rdp({mechanism(0.5, noise): steps}, 1e-5)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert found == get_privacy_spent(orders=ORDERS, rdp=rdp, delta=1e-5)
+    assert found[1] == best
+    assert bool(said) == (best in (ORDERS[0], ORDERS[-1]))
+
+
+def test_a_bound_that_more_orders_would_improve_says_so() -> None:
+    """So much noise that the largest order is the best one that was tried."""
+    assert epsilon({mechanism(0.5, 400.0): 1}, 1e-5).is_loose
+    assert not epsilon({mechanism(): 100}, 1e-5).is_loose
+
+
+def test_noise_that_hides_nothing_costs_infinity() -> None:
+    """No order gives a bound: never a small epsilon, and no warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert accountant._rdp({mechanism(1.0, 1e-160): 1}, 1e-5)[0] == math.inf
