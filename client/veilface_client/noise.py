@@ -83,12 +83,19 @@ def _standard(stream: CipherContext, count: int) -> NDArray[np.float64]:
 def _chunk(stream: CipherContext, count: int) -> NDArray[np.float64]:
     """Return (n_1 + ... + n_4) / 2 for `count` quadruples of normals."""
     words = np.frombuffer(stream.update(bytes(8 * SUMMED * count)), np.uint64)
-    uniform = ((words >> np.uint64(11)) + 1.0) * 2.0**-53  # in (0, 1]
-    first, second = uniform.reshape(2, -1)  # [4 * count] -> [2 * count] twice
-    radius = np.sqrt(-2.0 * np.log(first))
-    angle = 2.0 * np.pi * second
+    uniform = (words >> np.uint64(11)) + 1.0
+    uniform *= 2.0**-53  # in (0, 1]; in place, here and below: new pages cost a quarter of the time
+    radius, angle = uniform.reshape(2, -1)  # [4 * count] -> [2 * count] twice
+    np.log(radius, out=radius)
+    radius *= -2.0
+    np.sqrt(radius, out=radius)
+    angle *= 2.0 * np.pi
+    normals = np.empty((2, 2 * count))
+    np.multiply(radius, np.cos(angle), out=normals[0])
+    np.sin(angle, out=angle)
+    angle *= radius
     # Moved by one, so that no number holds both normals of a pair: they share radius and angle.
-    down = np.roll(radius * np.sin(angle), 1)
-    normals = np.stack([radius * np.cos(angle), down])  # [2, 2 * count]
-    summed: NDArray[np.float64] = normals.reshape(SUMMED, count).sum(0) / np.sqrt(SUMMED)
+    normals[1, 1:], normals[1, 0] = angle[:-1], angle[-1]
+    summed: NDArray[np.float64] = normals.reshape(SUMMED, count).sum(0)
+    summed /= np.sqrt(SUMMED)
     return summed

@@ -25,21 +25,20 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
 from veilface_client.noise import Noise
+from veilface_client.noised_scores import evaluation_event
 from veilface_client.private_heads import UnitHead
 from veilface_client.training import (
-    autocast,
     choose_device,
-    choose_precision,
     make_optimizer,
 )
-from veilface_client.units import Coins, Units, View, Views
+from veilface_client.unit_gradients import unit_gradients
+from veilface_client.units import Coins, Units, Views
 from veilface_common.budget.accountant import calibrate_noise
-from veilface_common.budget.events import Event, Mechanism, Unit
+from veilface_common.budget.events import Event, Mechanism, Unit, total_steps
 from veilface_common.budget.ledger import Registration, Reservation
 from veilface_common.config import PrivacyConfig, RunConfig, TrainedPart, TrainingConfig
 from veilface_common.errors import BudgetError, ConfigError, TrainingDiverged
 
-UNITS_AT_ONCE = 8  # whose gradients are in memory together
 ROUNDING = 1e-4  # by which clipping is tighter than C: fp32 norms were seen to be off by 1e-5
 
 
@@ -99,10 +98,13 @@ def calibrated(
 ) -> PrivacyConfig:
     """Return `config` with the least noise that keeps all `rounds` at (epsilon, delta).
 
+    What is released of figures beside them is paid out of the same budget.
+
     Raises:
         BudgetError: no noise does.
     """
-    noise = calibrate_noise(config.sample_rate, rounds * config.steps, delta, epsilon)
+    beside = total_steps([evaluation_event(config)] if config.releases_figures else [])
+    noise = calibrate_noise(config.sample_rate, rounds * config.steps, delta, epsilon, beside)
     return replace(config, noise_multiplier=noise)
 
 
@@ -185,13 +187,17 @@ def train_private(  # noqa: PLR0913 -- all that a private round depends on, in s
     summary = PrivateSummary()
     for step in range(plan.steps):
         sampled = sample(units, plan, secrets.coins, step)
-        for left, chunk in _chunks(sampled):
-            seen = (views.of(unit, step) for unit in chunk)
-            stacked = _gradients(network, head, seen, inside, config, summary)
-            summary.clipped += _longer(stacked, plan.max_gradient_norm)
+        chunks = views.chunks(sampled)
+        for number, chunk in enumerate(chunks, 1):
+            stacked = [parameter.new_zeros((0, *parameter.shape)) for parameter in inside]
+            if chunk:
+                seen = views.of(chunk, step)
+                losses, stacked = unit_gradients(network, head, seen, inside, config)
+                summary.images += seen.faces.shape[:3].numel()
+                stacked = _counted(losses, stacked, summary, plan.max_gradient_norm)
             for parameter, gradients in zip(inside, stacked, strict=True):
                 parameter.grad_sample = gradients  # type: ignore[attr-defined]
-            optimizer.signal_skip_step(do_skip=left > 0)
+            optimizer.signal_skip_step(do_skip=number < len(chunks))
             if not optimizer.pre_step():  # clipped and summed; noise comes after the last chunk
                 optimizer.zero_grad()
         _add_public(inside, public, config.privacy.public_weight)
@@ -213,22 +219,6 @@ def sample(units: Units, plan: PrivacyPlan, coins: Coins, step: int) -> list[int
     """Return whom a step takes: each unit by its own coin."""
     rate = plan.sample_rate
     return [unit for unit, name in enumerate(units.names) if coins.takes(step, name, rate)]
-
-
-def unit_gradient(
-    network: nn.Module,
-    head: UnitHead,
-    view: View,
-    inside: Sequence[nn.Parameter],
-    config: RunConfig,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return the loss of one unit and its gradients, shaped as `inside`."""
-    photographs, views = view.faces.shape[:2]
-    flat = view.faces.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    with autocast(flat.device, choose_precision(config.precision, flat.device)):
-        embeddings = network(flat)  # [P * V, 3, S, S] -> [P * V, D]
-    loss = head.loss(embeddings.view(photographs, views, -1), view.name)
-    return loss.detach(), torch.autograd.grad(loss, inside)
 
 
 class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
@@ -279,41 +269,21 @@ def _training(config: RunConfig) -> TrainingConfig:
     return TrainingConfig(optimizer=private.optimizer, momentum=private.momentum, weight_decay=0.0)
 
 
-def _gradients(
-    network: nn.Module,
-    head: UnitHead,
-    views: Iterable[View],
-    inside: Sequence[nn.Parameter],
-    config: RunConfig,
-    summary: PrivateSummary,
+def _counted(
+    losses: Tensor, gradients: list[Tensor], summary: PrivateSummary, limit: float
 ) -> list[Tensor]:
-    """Return the gradients of a chunk of units: for each of `inside`, [units, *its shape]."""
-    kept: list[tuple[Tensor, ...]] = []
-    for view in views:
-        loss, gradients = unit_gradient(network, head, view, inside, config)
-        summary.taken += 1
-        summary.images += view.faces.shape[:2].numel()
-        if not all(bool(gradient.isfinite().all()) for gradient in gradients):
-            summary.dropped += 1  # one photograph must not make every weight NaN
-            continue
-        summary.loss += float(loss)
-        kept.append(gradients)
-    if not kept:
-        return [parameter.new_zeros((0, *parameter.shape)) for parameter in inside]
-    return [torch.stack(column) for column in zip(*kept, strict=True)]
-
-
-def _longer(stacked: Sequence[Tensor], limit: float) -> int:
-    squares = sum(gradients.flatten(1).square().sum(1) for gradients in stacked if len(gradients))
-    return int((torch.as_tensor(squares) > limit**2).sum())
-
-
-def _chunks(sampled: Sequence[int]) -> Iterator[tuple[int, Sequence[int]]]:
-    """Yield (chunks left, units): one empty chunk where nobody was taken."""
-    count = max(1, -(-len(sampled) // UNITS_AT_ONCE))
-    for number in range(count):
-        first = number * UNITS_AT_ONCE
-        yield count - 1 - number, sampled[first : first + UNITS_AT_ONCE]
+    """Return the gradients of the units that have finite ones, and take note of all."""
+    norms = [torch.linalg.vector_norm(part.flatten(1), dim=1) for part in gradients]
+    norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)  # [units]
+    finite = norm.isfinite()
+    kept = int(finite.sum())
+    summary.taken += len(norm)
+    summary.dropped += len(norm) - kept
+    summary.clipped += int((norm[finite] > limit).sum())
+    summary.loss += float(losses[finite].sum())
+    if kept < len(norm):  # one photograph must not make every weight NaN
+        return [part[finite] for part in gradients]
+    return gradients
 
 
 def _add_public(inside: Sequence[nn.Parameter], public: PublicSide | None, weight: float) -> None:

@@ -7,6 +7,7 @@ beside it changes nothing.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,13 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from veilface_client.augmentation import Augmentation
+from veilface_client.augmentation import DRAWS, variation, vary
 from veilface_client.data import Faces
 from veilface_client.training import Canvases, load_canvases
 from veilface_common.budget.events import Unit
 from veilface_common.config import RunConfig
 from veilface_common.errors import DataError
 
+IMAGES_AT_ONCE = 32  # in a pass, as in ordinary training
+UNITS_AT_ONCE = 24  # whose gradients are in memory together
 _COIN_BYTES = 8
 
 
@@ -82,30 +85,59 @@ class Coins:
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
-    """What a step sees of one unit."""
+class Seen:
+    """What a step sees of some units, of each as many photographs."""
 
-    name: bytes
-    faces: Tensor  # [photographs, views, 3, S, S] in [0, 1]
+    names: Sequence[bytes]
+    faces: Tensor  # [units, photographs, views, 3, S, S] in [0, 1]
 
 
 class Views:
-    """Photographs of a unit as a step sees them: chosen and augmented by the unit's own coins."""
+    """Photographs of units as a step sees them: chosen and augmented by each unit's own coins."""
 
     def __init__(self, units: Units, config: RunConfig, coins: Coins, device: torch.device) -> None:
         self._units, self._config, self._coins, self._device = units, config, coins, device
 
-    def of(self, unit: int, step: int) -> View:
-        """Return what `step` sees of a unit: at most k photographs.
+    def chunks(self, sampled: Sequence[int]) -> list[list[int]]:
+        """Return the units in parts that show equally many photographs and are taken at once.
+
+        One empty part where nobody was taken.
+        """
+        alike: dict[tuple[int, int], list[int]] = {}
+        for unit in sampled:
+            alike.setdefault(self._shape(unit), []).append(unit)
+        parts: list[list[int]] = []
+        for shape, members in sorted(alike.items()):
+            size = min(UNITS_AT_ONCE, max(1, IMAGES_AT_ONCE // math.prod(shape)))
+            parts += [members[first : first + size] for first in range(0, len(members), size)]
+        return parts or [[]]
+
+    def of(self, members: Sequence[int], step: int) -> Seen:
+        """Return what `step` sees of units of one part: at most k photographs of each."""
+        config, pixels = self._config.augmentation, self._config.model.pixels
+        photographs, views = self._shape(members[0])
+        names = [self._units.names[unit] for unit in members]
+        chosen, draws = [], []
+        for unit, name in zip(members, names, strict=True):
+            generator = self._coins.generator(step, name)
+            rows = self._units.rows[unit]
+            order = torch.randperm(len(rows), generator=generator).numpy()
+            chosen.append(rows[order[:photographs]])
+            draws.append(torch.rand(photographs * views, DRAWS, generator=generator))
+        rows = np.repeat(np.concatenate(chosen), views)
+        canvases = load_canvases(self._units.canvases, rows, self._device)
+        how = variation(torch.cat(draws).to(self._device), config, pixels)
+        faces = vary(canvases, how, pixels)  # [units * photographs * views, 3, S, S]
+        return Seen(
+            names=names, faces=faces.view(len(members), photographs, views, *faces.shape[1:])
+        )
+
+    def _shape(self, unit: int) -> tuple[int, int]:
+        """Return how many photographs of a unit a step sees, and how many views of each.
 
         Where a photograph is told from the others of its unit, a single one gets a second view.
         """
-        config, rows, name = self._config, self._units.rows[unit], self._units.names[unit]
-        generator = self._coins.generator(step, name)
-        order = torch.randperm(len(rows), generator=generator).numpy()
-        chosen = rows[order[: config.privacy.images_per_unit]]
-        lonely = len(chosen) == 1 and config.privacy.head == "leave-one-out"
-        views = max(config.privacy.views, 2 if lonely else 1)
-        augment = Augmentation(config.augmentation, config.model.pixels, generator)
-        canvases = load_canvases(self._units.canvases, np.repeat(chosen, views), self._device)
-        return View(name=name, faces=augment(canvases).unflatten(0, (len(chosen), views)))
+        private = self._config.privacy
+        photographs = min(private.images_per_unit, len(self._units.rows[unit]))
+        lonely = photographs == 1 and private.head == "leave-one-out"
+        return photographs, max(private.views, 2 if lonely else 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from veilface_client.private import (
 )
 from veilface_client.private_heads import UnitHead, make_head
 from veilface_client.public_side import PublicClasses
-from veilface_client.units import Coins, Units
+from veilface_client.units import Coins, Seen, Units
 from veilface_common.budget.entries import Head as LedgerHead
 from veilface_common.budget.events import Unit
 from veilface_common.budget.ledger import Registration, Reservation
@@ -139,6 +139,19 @@ def stepped(
         for old, new in zip(before, weights, strict=True)
     ]
     return moved, summary
+
+
+def one_at_a_time(
+    network: nn.Module, head: UnitHead, seen: Seen, weights: Sequence[nn.Parameter]
+) -> tuple[Tensor, list[Tensor]]:
+    """Return what `unit_gradients` does, by a pass of its own for each unit."""
+    losses, rows = [], []
+    for name, faces in zip(seen.names, seen.faces, strict=True):
+        flat = faces.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        loss = head.loss(network(flat).view(*faces.shape[:2], -1), name)
+        losses.append(loss.detach())
+        rows.append(torch.autograd.grad(loss, weights))
+    return torch.stack(losses), [torch.stack(column) for column in zip(*rows, strict=True)]
 
 
 def length(tensors: list[Tensor]) -> float:
