@@ -5,8 +5,9 @@ DIR/ledger.key    signs it (Ed25519, 0600)
 DIR/ledger.pub    what an auditor verifies it with
 DIR/ledger.secret 32 bytes (0600): keys the commitment to the faces and the rows of a fixed head
 DIR/reply.bin     the newest reply: a round that is asked for again is not paid for again
+DIR/evaluation.bin the newest figures: the same
 
-An organisation with an account trains privately or not at all.
+An organisation with an account trains privately or not at all, and no figure leaves it unpaid.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from veilface_client.data import Faces
 from veilface_client.noise import Origin
+from veilface_client.noised_scores import evaluation_event
+from veilface_client.organisation import SETTINGS, keeps_account
 from veilface_client.private import PrivacyPlan, plan_of
 from veilface_common.budget.ledger import Ledger, Registration, Reservation, create_ledger
 from veilface_common.budget.policy import Policy
 from veilface_common.crypto.signing import SigningKey, load_signing_key, save_signing_key
 from veilface_common.errors import LedgerError
 from veilface_common.files import write_atomically
-from veilface_common.protocol import TrainRequest
+from veilface_common.protocol import EvaluateRequest, TrainRequest
+from veilface_common.score_histograms import BINS, MATCHINGS, SENSITIVITY
 
 LEDGER = "ledger.db"
 KEY = "ledger.key"
@@ -47,9 +51,14 @@ class Account:
         Raises:
             BudgetExceeded: it asks for training without privacy; the refusal is an entry.
         """
-        if request.config.privacy.unit == "none":
+        private = request.config.privacy
+        if private.unit == "none":
             self.ledger.refuse("training without privacy was asked for", _asked(request))
-        return plan_of(request.config.privacy, self.ledger.registration)
+        plan = plan_of(private, self.ledger.registration)
+        if not private.releases_figures:
+            return plan
+        trained = round(plan.units_declared * (1 - private.evaluation_share))
+        return replace(plan, units_declared=max(1, trained))
 
     def reserve(self, request: TrainRequest, plan: PrivacyPlan, origin: Origin) -> Reservation:
         """Charge for a round and return when that is on disk.
@@ -69,6 +78,28 @@ class Account:
             "units_declared": plan.units_declared,
         }
         return self.ledger.reserve(plan.event, context)
+
+    def release(self, request: EvaluateRequest, origin: Origin) -> Reservation:
+        """Charge for figures and return when that is on disk.
+
+        Raises:
+            BudgetExceeded: the policy does not allow it, or they are asked for without noise; the
+                refusal is an entry.
+            LedgerError: the ledger cannot be written, or is not what it was.
+        """
+        private = request.config.privacy
+        if not private.releases_figures:
+            self.ledger.refuse("figures without noise were asked for", _asked(request))
+        event = evaluation_event(private)
+        context = _asked(request) | {
+            "bins": BINS,
+            "held_out_share": private.evaluation_share,
+            "matchings": MATCHINGS,
+            "random": origin,
+            "sensitivity": SENSITIVITY[event.unit],
+            "what": "histograms of scores",
+        }
+        return self.ledger.release(event, context)
 
 
 def create_account(
@@ -93,10 +124,14 @@ def create_account(
         images_declared: how many photographs it says it has.
 
     Raises:
-        LedgerError: there is a key without its ledger: a new one would forget what was spent.
+        LedgerError: there is a key, or the settings speak of an account, and its ledger is gone: a
+            new one would forget what was spent.
     """
     if (folder / LEDGER).exists():
         return
+    if keeps_account(folder):
+        raise _removed(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     if (folder / KEY).exists():
         raise LedgerError(
             f"expected the ledger of {folder / KEY} beside it, got none",
@@ -119,10 +154,12 @@ def open_account(folder: Path, faces: Faces) -> Account | None:
     """Return the account in `folder`, or None for an organisation that keeps none.
 
     Raises:
-        LedgerError: the ledger is damaged, altered, or of other faces than these.
+        LedgerError: the ledger is damaged, altered, removed, or of other faces than these.
         KeyFileError: its key is missing or open to others.
     """
     if not any((folder / name).exists() for name in (LEDGER, KEY, SECRET)):
+        if keeps_account(folder):
+            raise _removed(folder)
         return None  # what is left of an account that was removed in part still refuses
     ledger = Ledger(folder / LEDGER, load_signing_key(folder / KEY))
     secret = _read_secret(folder / SECRET)
@@ -134,7 +171,14 @@ def open_account(folder: Path, faces: Faces) -> Account | None:
     return Account(ledger=ledger, secret=secret)
 
 
-def _asked(request: TrainRequest) -> dict[str, object]:
+def _removed(folder: Path) -> LedgerError:
+    return LedgerError(
+        f"expected the account that {folder / SETTINGS} speaks of, got none of its files",
+        hint="put them back; without them treat the budget as spent, see docs/ledger.md",
+    )
+
+
+def _asked(request: TrainRequest | EvaluateRequest) -> dict[str, object]:
     config = request.config
     return {
         "round": request.round,

@@ -19,7 +19,7 @@ from flwr.clientapp import ClientApp
 from veilface_client.failures import kept_at_home
 from veilface_common import protocol
 from veilface_common.errors import BudgetExceeded, ConfigError
-from veilface_common.protocol import TrainReply
+from veilface_common.protocol import EvaluateReply, EvaluateRequest, TrainReply, TrainRequest
 
 if TYPE_CHECKING:
     from veilface_client.keeper import Keeper
@@ -43,7 +43,7 @@ def describe(message: Message, context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Carry a round's request to the keeper, and back what it is willing to release."""
-    request = protocol.decode_request(protocol.from_record(message.content))
+    request = protocol.decode_request(protocol.from_record(message.content), TrainRequest)
     folder = _folder(context)
     with kept_at_home(folder, f"train {request.round}"):
         keeper = _keeper(folder)
@@ -55,6 +55,23 @@ def train(message: Message, context: Context) -> Message:
                 organisation=name, round=request.round, update=b"", refusal=str(refusal)
             )
     return Message(protocol.to_record(protocol.encode_reply(reply)), reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Carry the request for figures to the keeper, and back what it is willing to release."""
+    request = protocol.decode_request(protocol.from_record(message.content), EvaluateRequest)
+    folder = _folder(context)
+    with kept_at_home(folder, f"evaluate {request.round}"):
+        keeper = _keeper(folder)
+        try:
+            reply = keeper.evaluate(request)
+        except BudgetExceeded as refusal:  # as of training
+            name = keeper.describe().organisation
+            reply = EvaluateReply(
+                organisation=name, round=request.round, scores=None, refusal=str(refusal)
+            )
+    return Message(protocol.to_record(protocol.encode_evaluation(reply)), reply_to=message)
 
 
 def _keeper(folder: Path) -> Keeper:

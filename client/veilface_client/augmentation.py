@@ -7,19 +7,17 @@ centre.
 Stock transforms of torchvision v2 do not draw here: they draw from the global random generator,
 which several organisations share when they train in threads of one process, and once per call, so
 that a batch would be moved as one. Here every image has its own row of draws, from a generator that
-the caller owns; the protocol (`make_params`, `transform`) is still theirs.
+the caller owns (`transform`).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional
-from torchvision.transforms import v2
 
 from veilface_common.config import AugmentationConfig
 
@@ -31,7 +29,8 @@ LARGEST_ERASED_SIDE = 0.5
 
 def centre_view(canvas: Tensor, pixels: int) -> Tensor:
     """Return what evaluation sees: uint8 [B, 3, C, C] -> float32 [B, 3, S, S] in [0, 1]."""
-    inner: Tensor = v2.functional.center_crop(canvas, [pixels, pixels])
+    first = round((canvas.shape[-1] - pixels) / 2)
+    inner = canvas[..., first : first + pixels, first : first + pixels]
     return inner.to(torch.float32) / 255
 
 
@@ -82,29 +81,6 @@ def variation(draws: Tensor, config: AugmentationConfig, pixels: int) -> Variati
         erase_height=covered * (0.1 + column[14] * (LARGEST_ERASED_SIDE - 0.1)) / 2,
         erase_level=column[15],
     )
-
-
-class Augmentation(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
-    """Varies a batch: uint8 canvas [B, 3, C, C] -> float32 [B, 3, S, S] in [0, 1].
-
-    Image i takes row i of the draws, so what happens to it does not depend on the images beside it.
-    With every strength 0 the result is the centre view.
-    """
-
-    def __init__(self, config: AugmentationConfig, pixels: int, generator: Generator) -> None:
-        super().__init__()
-        self.config = config
-        self.pixels = pixels
-        self.generator = generator
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw for each image of the batch; the draws are made on the CPU on every device."""
-        draws = torch.rand(len(flat_inputs[0]), DRAWS, generator=self.generator)
-        return {"draws": draws.to(flat_inputs[0].device)}
-
-    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
-        """Apply the draws."""
-        return vary(inpt, variation(params["draws"], self.config, self.pixels), self.pixels)
 
 
 def vary(canvas: Tensor, how: Variation, pixels: int) -> Tensor:

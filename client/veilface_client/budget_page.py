@@ -22,7 +22,8 @@ _FOR_EACH: dict[Unit, str] = {"identity": "for each person", "image": "for each 
 
 def render(report: BudgetReport) -> str:
     """Return the report as HTML."""
-    simulated = any(plan.random == "seeded" for run in report.runs for plan in run.plans)
+    origins = {plan.random for run in report.runs for plan in run.plans}
+    simulated = "seeded" in origins | {item.released.random for item in report.releases}
     sections = [
         _warnings(report.warnings, alarm=simulated),
         _tiles(report),
@@ -30,6 +31,7 @@ def render(report: BudgetReport) -> str:
         _meaning(report),
         tables.runs(report.runs),
         tables.settings(report.runs),
+        tables.releases(report.releases),
         tables.refused(report.refused),
         tables.unsettled(report.unsettled),
         tables.policies(report.policies),
@@ -98,7 +100,7 @@ def _curve(report: BudgetReport) -> str:
     return (
         '<figure class="curve"><h3>The budget over time</h3>'
         f"{curve_svg(report.curve, report.started)}"
-        "<figcaption>Epsilon of everything reserved until then, at today's delta of "
+        "<figcaption>Epsilon of everything charged until then, at today's delta of "
         f"{report.policy.delta:g}, and the limit of the policy then in force. What was spent does "
         "not come back.</figcaption></figure>"
     )
@@ -160,7 +162,7 @@ def _verification(report: BudgetReport) -> str:
         '<section class="long"><h2>How to verify this</h2>'
         "<pre>veilface-audit ledger.db --key ledger.pub --heads rounds.jsonl</pre>"
         "<p>It reads the ledger without any of the program that wrote it: every signature, the "
-        "order of the entries, every reservation, and epsilon anew. Take the key from the "
+        "order of the entries, every charge, and epsilon anew. Take the key from the "
         "organisation, not from beside the ledger, and <code>rounds.jsonl</code> from the "
         "coordinator: a file alone cannot show that it is the newest, nor that nothing was done "
         "outside it.</p>"

@@ -12,7 +12,7 @@ from html import escape
 from veilface_common.budget.accountant import Epsilon
 from veilface_common.budget.events import Event
 from veilface_common.budget.history import Note, PolicyChange, Refused, Reserved
-from veilface_common.budget.report import Plan, Run
+from veilface_common.budget.report import Plan, Release, Run
 
 _NEWEST = 50  # rows of a table; all of them are in the JSON report
 _UNKNOWN = "not recorded"
@@ -27,10 +27,10 @@ def runs(found: Sequence[Run]) -> str:
     return (
         '<section class="long"><h2>Every run</h2>'
         f"{table((*heads, 'Epsilon alone', 'Epsilon so far'), rows, text_columns=2)}"
-        "<p>Alone: what the run's own steps cost, had there been no others. So far: everything "
-        "reserved up to the run's end. Epsilons of runs neither average nor simply add up. A "
-        "reservation counts whether its update was sent or not. Small: Rényi, and loss "
-        "distributions; the larger counts. Times are UTC.</p></section>"
+        "<p>Alone: what the run's own steps, and its releases of figures, cost, had there been no "
+        "others. So far: everything charged up to the run's end. Epsilons of runs neither average "
+        "nor simply add up. A reservation counts whether its update was sent or not. Small: Rényi, "
+        "and loss distributions; the larger counts. Times are UTC.</p></section>"
     )
 
 
@@ -47,9 +47,44 @@ def _run(run: Run) -> tuple[str, ...]:
     )
 
 
+def releases(found: Sequence[Release]) -> str:
+    """Return which figures left, and what of epsilon is theirs."""
+    if not found:
+        return (
+            "<section><h2>Figures that left</h2><p>None: no figure measured on this "
+            "organisation's people was released.</p></section>"
+        )
+    heads = ("Entry", "Time", "Run", "What", "sigma", "People held out", "Noise from")
+    rows = [_release(item) for item in found[-_NEWEST:]]
+    return (
+        f'<section class="long"><h2>Figures that left: {len(found):,}</h2>'
+        f"{table((*heads, 'Epsilon alone', 'Of all that is spent'), rows, text_columns=4)}"
+        f"{_earlier(len(found))}<p>Noised, and charged before they left; small: Rényi, and loss "
+        "distributions. Of all that is spent: by so much less epsilon would be spent without that "
+        "release. sigma: deviation of the noise, in multiples of what one unit can move.</p>"
+        "</section>"
+    )
+
+
+def _release(item: Release) -> tuple[str, ...]:
+    released = item.released
+    share = released.held_out_share
+    return (
+        str(released.sequence),
+        time(released.time),
+        _short(released.run),
+        _known(released.what),
+        f"{released.event.mechanism.noise_multiplier:g}",
+        _UNKNOWN if share is None else f"{share:.0%}",
+        "A SEED" if released.random == "seeded" else _known(released.random),
+        _both(item.alone),
+        figure(item.more),
+    )
+
+
 def settings(found: Sequence[Run]) -> str:
     """Return how each run sampled, clipped and noised."""
-    if not found:
+    if not any(run.plans for run in found):
         return ""
     heads = (
         *("Run", "Rounds", "Steps", "q", "sigma", "C", "Units declared"),

@@ -22,7 +22,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from veilface_common.errors import ConfigError, DataError
 
@@ -135,16 +134,18 @@ def calibrate_identify(best: Floats, gallery: int, rate: float) -> Calibration:
     count = len(best)
     place = _place(rate, count)
     falling = np.sort(best)[::-1][:place]
-    spread = beta(place, count + 1 - place)
+    from scipy.special import betaincinv  # noqa: PLC0415 -- seconds that no answer needs
+
     outside = (1 - CONFIDENCE) / 2
+    low, high = betaincinv(place, count + 1 - place, [outside, 1 - outside])
     return Calibration(
         question="identify",
         asked=rate,
         threshold=float(falling[-1]),
         strong=float(falling[_place(STRICTER * rate, count) - 1]),
         rate=place / (count + 1),
-        low=float(spread.ppf(outside)),
-        high=float(spread.ppf(1 - outside)),
+        low=float(low),
+        high=float(high),
         strangers=count,
         gallery=gallery,
         tail=tuple(map(float, falling)),

@@ -5,8 +5,9 @@ A photograph is a stranger's file. The rules, in the order in which they run:
 1. It is a regular file (no pipe, no device, no link at its last step) of at most `MAX_BYTES`.
 2. Its bytes are of one of `FORMATS`; Pillow's other decoders, some of which start programs, are
    never asked.
-3. Its header promises at most `MAX_PIXELS`; nothing is decoded before that is known.
-4. Every pixel of it decodes.
+3. A JPEG passes over its pixels at most `MAX_SCANS` times.
+4. Its header promises at most `MAX_PIXELS`; nothing is decoded before that is known.
+5. Every pixel of it decodes.
 
 Whatever fails is a `PhotographError`, whose `fault` says which rule, for counting.
 """
@@ -16,7 +17,9 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import stat
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +38,8 @@ Fault = Literal[
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000  # the largest camera pictures have about this many; 150 MB decoded
+MAX_SCANS = 32  # progressive pictures have about 10
+MAX_SEGMENTS = 10_000  # 640 MB of metadata, were each full
 SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff", ".gif")
 )
@@ -51,6 +56,17 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_JPEG_START = b"\xff\xd8"
+_JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
+_JPEG_ALONE = (0x01, 0xD8)  # markers that nothing follows
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_HINTS: dict[Fault, str] = {
+    "not an image": "save it as JPEG or PNG",
+    "broken or cut short": "copy it again from where it came from",
+    "larger than the limit": "save a smaller copy",
+    "of a kind that is not read": "save it as JPEG or PNG",
+}
+_one_at_a_time = threading.Lock()
 _BEHIND_TRANSPARENCY = (128, 128, 128)  # mid grey: no edge against either dark or light hair
 
 
@@ -58,7 +74,7 @@ class PhotographError(DataError):
     """A photograph that cannot be read; `fault` names the kind of trouble."""
 
     def __init__(self, fault: Fault, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message, hint=_HINTS[fault])
         self.fault = fault
 
 
@@ -135,29 +151,39 @@ def read_photograph(path: Path) -> Pixels:
     Raises:
         PhotographError: the file is not a regular file, is too large, or does not decode.
     """
+    return decode(read_picture_file(path))
+
+
+def read_picture_file(path: Path) -> bytes:
+    """Return the bytes of a file that may hold a photograph.
+
+    Raises:
+        PhotographError: it cannot be read, is not a regular file, or is too large.
+    """
     try:
         # A pipe must not block the reader, and a link put here after the folder was listed
         # must not lead out of it.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise PhotographError("broken or cut short", _reason(error)) from None
-    with open(handle, "rb") as file:  # noqa: PTH123 -- a Path cannot open a descriptor
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise PhotographError("not an image", "expected a regular file, got something else")
         _check_bytes(status.st_size)
-        try:
-            data = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise PhotographError("broken or cut short", _reason(error)) from None
-    return decode(data)
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise PhotographError("broken or cut short", _reason(error)) from None
+    finally:
+        os.close(handle)
 
 
 def decode(data: bytes) -> Pixels:
     """Return the photograph in `data` upright, as RGB: uint8 [H, W, 3].
 
-    The first picture of an animation; 16 bits become 8; transparent parts become grey. Not for
-    several threads at once: it holds back Pillow's warnings, which are global to a process.
+    The first picture of an animation; 16 bits become 8; transparent parts become grey. Threads wait
+    for each other: it holds back Pillow's warnings, which are global to a process.
 
     Raises:
         PhotographError: the bytes are no picture, a broken one, or one beyond the limits.
@@ -165,8 +191,9 @@ def decode(data: bytes) -> Pixels:
     _check_bytes(len(data))
     if not data:
         raise PhotographError("not an image", "expected an image, got an empty file")
+    _check_scans(data)
     # Pillow warns of bombs, which are refused here, and of odd metadata, which does not matter.
-    with warnings.catch_warnings(record=True):
+    with _one_at_a_time, warnings.catch_warnings(record=True):
         warnings.simplefilter("always")  # or a caller's "error" would make these pictures broken
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -191,6 +218,28 @@ def _check_bytes(size: int) -> None:
         raise PhotographError(
             "larger than the limit", f"expected at most {MAX_BYTES} bytes, got {size}"
         )
+
+
+def _check_scans(data: bytes) -> None:
+    """Stop a JPEG whose scans take hours: each costs its sender 75 bytes, and us all its pixels."""
+    if not data.startswith(_JPEG_START):
+        return
+    at, scans, segments = len(_JPEG_START), 0, 0
+    while found := _JPEG_MARKER.search(data, at):
+        marker = found[1][0]
+        if marker == _JPEG_END:  # what a camera appends, such as a video, is not read
+            return
+        at = found.end()
+        if marker not in _JPEG_ALONE:
+            at += int.from_bytes(data[at : at + 2])
+        scans += marker == _JPEG_SCAN
+        segments += 1
+        if scans > MAX_SCANS or segments > MAX_SEGMENTS:
+            raise PhotographError(
+                "larger than the limit",
+                f"expected a JPEG of at most {MAX_SCANS} scans and {MAX_SEGMENTS} segments, "
+                "got more",
+            )
 
 
 def _check_pixels(image: Image.Image) -> None:

@@ -1,8 +1,9 @@
 """The organisation's side of the boundary: it holds the faces and decides what is released.
 
-Nothing but `Description` and `TrainReply` leaves: a name, trained weights minus received ones, and
-the head of the organisation's ledger. Counts, losses, labels and the head stay here. An
-organisation with an account (`account`) trains privately, within its policy, or not at all.
+Nothing but `Description`, `TrainReply` and `EvaluateReply` leaves: a name, trained weights minus
+received ones, noised histograms of scores, and the head of the organisation's ledger. Counts,
+losses, labels and the head stay here. An organisation with an account (`account`) trains privately,
+within its policy, or not at all; one without releases no figures.
 """
 
 from __future__ import annotations
@@ -26,12 +27,18 @@ from veilface_client.account import Account, open_account
 from veilface_client.data import Faces, check_trainable, open_faces
 from veilface_client.head import CosineMarginHead
 from veilface_client.history import LocalRound, save_round
-from veilface_client.noise import SecureNoise, SeededNoise
+from veilface_client.noise import Noise, SecureNoise, SeededNoise
+from veilface_client.noised_scores import held_out, noised_scores, slots_for
 from veilface_client.organisation import Organisation, load_organisation
 from veilface_client.private import PrivacyPlan, PrivateSummary, Secrets, train_private
 from veilface_client.private_heads import make_head
 from veilface_client.public_side import PublicClasses
-from veilface_client.replies import load_reply, save_reply
+from veilface_client.replies import (
+    load_evaluation,
+    load_reply,
+    save_evaluation,
+    save_reply,
+)
 from veilface_client.units import Coins, units_of
 from veilface_client.whitening import whiten_private
 from veilface_common import models, tensors
@@ -39,10 +46,17 @@ from veilface_common.budget.ledger import Reservation
 from veilface_common.config import RunConfig
 from veilface_common.errors import LedgerError
 from veilface_common.models.weights import load_weights, read_weights
-from veilface_common.protocol import Description, TrainReply, TrainRequest
+from veilface_common.protocol import (
+    Description,
+    EvaluateReply,
+    EvaluateRequest,
+    TrainReply,
+    TrainRequest,
+)
 
 _HEAD_STREAM, _ROUND_STREAM = "head", "round"
 _PUBLIC_STREAM, _SECRET_STREAM = "public", "secret"
+_FIGURES_STREAM, _CHOICE_STREAM = "figures", "held-out"
 
 
 @dataclass(kw_only=True)
@@ -54,7 +68,7 @@ class Seen:
 
 
 class Keeper:
-    """One organisation's faces, and the two things it does for a federation."""
+    """One organisation's faces, and the three things it does for a federation."""
 
     def __init__(self, organisation: Organisation, faces: Faces, folder: Path) -> None:
         self._organisation = organisation
@@ -98,6 +112,61 @@ class Keeper:
         if request.config.privacy.unit != "none":
             raise LedgerError("expected an account that private training is charged to, got none")
         return self._train_openly(request)
+
+    def evaluate(self, request: EvaluateRequest) -> EvaluateReply:
+        """Return noised histograms of how the received model scores people it was not trained on.
+
+        They are charged before they are computed. The same request gives the same reply, and costs
+        nothing again, as long as it is the newest that was answered.
+
+        Raises:
+            ProtocolError: the model is not the one that the configuration names.
+            BudgetExceeded: the policy does not allow it, or it is asked for without noise.
+            LedgerError: there is no account that could be charged, or none that can be trusted.
+        """
+        torch.set_num_threads(1)  # as in training
+        account = open_account(self._folder, self._faces)
+        if account is None:
+            raise LedgerError("expected an account that figures are charged to, got none")
+        before = load_evaluation(self._folder, request)
+        if before is not None:
+            return before
+        network, _ = _received(request)
+        config = request.config
+        noise = self._noise(config, _FIGURES_STREAM, request.round)
+        charge = account.release(request, noise.origin)
+        secret, share = self._choice(config, account), config.privacy.evaluation_share
+        scores = noised_scores(
+            network,
+            self._faces.of_people(held_out(self._faces.person_names, secret, share)),
+            config,
+            charge,
+            slots=slots_for(account.ledger.registration.people_declared, share),
+            secret=secret,
+            noise=noise,
+        )
+        reply = EvaluateReply(
+            organisation=self._name, round=request.round, scores=scores, ledger_head=charge.head
+        )
+        save_evaluation(self._folder, request, reply)
+        return reply
+
+    def trained_people(self, config: RunConfig) -> list[int]:
+        """Return who of the organisation's people is trained on; it stays at home.
+
+        Raises:
+            LedgerError: its account cannot be trusted.
+        """
+        account = open_account(self._folder, self._faces)
+        if account is None:
+            return list(range(len(self._faces.person_names)))
+        return self._trained_people(config, account)
+
+    def _trained_people(self, config: RunConfig, account: Account) -> list[int]:
+        names, private = self._faces.person_names, config.privacy
+        secret = self._choice(config, account)
+        gone = held_out(names, secret, private.evaluation_share) if private.releases_figures else []
+        return sorted(set(range(len(names))) - set(gone))
 
     def _train_openly(self, request: TrainRequest) -> TrainReply:
         network, received = _received(request)
@@ -149,7 +218,8 @@ class Keeper:
         secrets: Secrets,
     ) -> Callable[[Reservation], PrivateSummary]:
         """Return what is done once it is paid for; what is missing is said before."""
-        config, units = request.config, units_of(plan.unit, self._faces)
+        config = request.config
+        units = units_of(plan.unit, self._faces.of_people(self._trained_people(config, account)))
         if config.privacy.method == "whitening":
             return lambda paid: whiten_private(network, units, config, plan, paid, secrets=secrets)
         public = self._public(network, request)
@@ -180,10 +250,23 @@ class Keeper:
 
     def _secrets(self, request: TrainRequest) -> Secrets:
         """Return the round's coins and noise: nobody's to predict, but in a seeded simulation."""
+        config, number = request.config, request.round
+        noise = self._noise(config, _SECRET_STREAM, number)
         if not self._organisation.seeded:
-            return Secrets(coins=Coins(token_bytes(32)), noise=SecureNoise())
-        seed = self._seed(request.config, _SECRET_STREAM, request.round)
-        return Secrets(coins=Coins(seed.to_bytes(32, "big")), noise=SeededNoise(seed))
+            return Secrets(coins=Coins(token_bytes(32)), noise=noise)
+        seed = self._seed(config, _SECRET_STREAM, number)
+        return Secrets(coins=Coins(seed.to_bytes(32, "big")), noise=noise)
+
+    def _noise(self, config: RunConfig, stream: str, number: int) -> Noise:
+        if self._organisation.seeded:
+            return SeededNoise(self._seed(config, stream, number))
+        return SecureNoise()
+
+    def _choice(self, config: RunConfig, account: Account) -> bytes:
+        """Return what keys the choice of people held out: the same in all rounds."""
+        if self._organisation.seeded:
+            return self._seed(config, _CHOICE_STREAM, 0).to_bytes(32, "big")
+        return account.secret
 
     @contextmanager
     def _watched(self, request: TrainRequest) -> Iterator[Seen]:
@@ -226,7 +309,7 @@ class Keeper:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
-def _received(request: TrainRequest) -> tuple[nn.Module, tensors.Tensors]:
+def _received(request: TrainRequest | EvaluateRequest) -> tuple[nn.Module, tensors.Tensors]:
     """Return the model that came, and its weights as they came."""
     received = tensors.from_bytes(request.model)
     network = models.build(request.config.model, seed=0)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from veilface_client.augmentation import Augmentation
 from veilface_client.data import Faces
 from veilface_client.head import CosineMarginHead
 from veilface_client.training import (
@@ -27,6 +26,7 @@ from veilface_client.training import (
     load_canvases,
     make_optimizer,
 )
+from veilface_client.transform import Augmentation
 from veilface_common.config import RunConfig
 
 START_PHOTOGRAPHS = 4  # of a person: where a row starts; it is trained from there

@@ -69,6 +69,9 @@ class Actor:
 
 
 TERMINAL = Actor(name="terminal", role="terminal")
+# Who showed a token that nobody has: failures counted against an account, or the terminal, would
+# let anybody lock it out.
+NOBODY = Actor(name="nobody", role="operator", scopes=frozenset())
 
 
 def verify_may(actor: Actor, act: Act, second: Actor | None = None) -> None:

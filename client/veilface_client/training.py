@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from veilface_client.augmentation import Augmentation, centre_view
+from veilface_client.augmentation import centre_view
 from veilface_client.head import Head
 from veilface_common.config import Device, Precision, RunConfig, TrainingConfig
 from veilface_common.errors import ConfigError, TrainingDiverged
@@ -138,6 +138,8 @@ def train(
     Raises:
         TrainingDiverged: loss or gradient are not finite.
     """
+    from veilface_client.transform import Augmentation  # noqa: PLC0415 -- brings torchvision
+
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -210,11 +212,16 @@ def _embed(
         faces = centre_view(load_canvases(canvases, rows, device), pixels)
         faces = faces.contiguous(memory_format=torch.channels_last)
         with autocast(device, precision):
-            seen = network(faces).float()
-            if mirrored:
-                seen = seen + network(faces.flip(3)).float()
-        found.append(functional.normalize(seen))
+            found.append(embed_views(network, faces, mirrored=mirrored))
     return torch.cat(found)
+
+
+def embed_views(network: nn.Module, faces: Tensor, *, mirrored: bool = True) -> Tensor:
+    """[B, 3, S, S] in [0, 1] -> [B, D], unit length; of each face and, summed, its mirror image."""
+    seen: Tensor = network(faces).float()
+    if mirrored:
+        seen = seen + network(faces.flip(3)).float()
+    return functional.normalize(seen)
 
 
 def load_canvases(canvases: Canvases, rows: NDArray[np.int64], device: torch.device) -> Tensor:

@@ -7,10 +7,10 @@ This is written apart from the program that keeps the ledger, after its document
 2. sequence numbers are 1, 2, 3, ... and each `previous` is the hash before it, zeros at first
 3. each `hash` is SHA-256 of what the entry says, and its body is written canonically
 4. each signature is that of the given key, or of one that an earlier entry handed over to
-5. entry 1 registers the data set with the given key; a policy comes before the first reservation
-6. every reservation keeps to the policy in force; together they keep to its epsilon, recomputed
-   here by dp-accounting from all reservations, settled or not
-7. every settlement is of an open reservation
+5. entry 1 registers the data set with the given key; a policy comes before the first charge
+6. every reservation, and every release of figures, keeps to the policy in force; together they keep
+   to its epsilon, recomputed here by dp-accounting from all of them, settled or not
+7. every settlement is of an open reservation; a release takes everybody once and is never settled
 8. every head that others hold is of this chain, and their records are signed by the key given
 """
 
@@ -32,12 +32,13 @@ from dp_accounting import dp_event
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
-KINDS = ("registered", "policy", "reserve", "settle", "refuse", "key-rotated", "note")
+KINDS = ("registered", "policy", "reserve", "settle", "release", "refuse", "key-rotated", "note")
 _COLUMNS = ("sequence", "time", "kind", "body", "previous", "hash", "signature")
 _EVENT = {"mechanism", "unit", "sample_rate", "noise_multiplier", "steps"}
 _ENTRY_DOMAIN = b"veilface ledger entry 1\0"
 _ACCEPTED_DOMAIN = b"veilface\0ledger-accepted\0"
 _RECORD_DOMAIN = b"veilface\0round-record\0"
+_EVALUATION_DOMAIN = b"veilface\0evaluation-record\0"
 _SIGNATURE_DOMAIN = b"veilface\0ledger-entry\0"
 TOLERANCE = 0.02  # of epsilon, between accountants that agree
 
@@ -59,11 +60,12 @@ class Verdict:
     epsilon: float  # the larger of the two below
     epsilon_pld: float
     epsilon_rdp: float
-    steps: int
+    steps: int  # of training
+    released: int  # figures: so many releases
     unsettled: int
     refused: int
     loosened: int  # times that the policy was loosened
-    unsafe_random: int  # reservations whose noise could be predicted
+    unsafe_random: int  # charges whose noise could be predicted
 
 
 @dataclass
@@ -76,6 +78,7 @@ class _Book:
     steps: dict[tuple[float, float], int] = field(default_factory=dict)
     charged_under_policy: bool = False  # anything since the policy in force
     open: set[int] = field(default_factory=set)
+    released: int = 0
     refused: int = 0
     loosened: int = 0
     unsafe_random: int = 0
@@ -89,14 +92,14 @@ def audit(
     Args:
         ledger: the SQLite file; it is not written to.
         public_key: the organisation's first key, PEM, from elsewhere than the ledger.
-        round_records: the coordinator's, a JSON object a line, whose `ledger_heads` holds of each
-            organisation the head that came with its update.
+        round_records: the coordinator's, of rounds and of the evaluation, a JSON object a line,
+            whose `ledger_heads` holds of each organisation the head that came with its reply.
         server_key: the coordinator's, PEM; without it the records' signatures are not verified.
 
     Raises:
         AuditFailed: it does not pass.
     """
-    key = _key(public_key, "the key given")
+    key = parse_key(public_key, "the key given")
     rows = _rows(ledger)
     if len(rows) < 2:
         raise AuditFailed("the file holds no entries")
@@ -107,7 +110,7 @@ def audit(
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise AuditFailed(f"entry {number}: cannot be read ({error})") from error
     if server_key is not None:
-        _verify_signed(round_records, _key(server_key, "the coordinator's key"))
+        _verify_signed(round_records, parse_key(server_key, "the coordinator's key"))
     _verify_heads(rows, book.organisation, round_records)
     return _verdict(rows, book)
 
@@ -151,7 +154,7 @@ def _verify_entry(
     if row["previous"] != previous:
         raise AuditFailed(f"entry {number}: does not follow from the entry before it")
     body = json.loads(row["body"])
-    if _canonical(body) != row["body"] or _hash(row) != row["hash"]:
+    if canonical(body) != row["body"] or _hash(row) != row["hash"]:
         raise AuditFailed(f"entry {number}: altered after it was written")
     try:
         book.key.verify(row["signature"], _SIGNATURE_DOMAIN + row["hash"])
@@ -169,7 +172,7 @@ def _verify_entry(
 
 def _accepted_key(number: int, body: Mapping[str, Any], previous: bytes) -> Ed25519PublicKey:
     """Return the next key, which must have signed the hash of the entry before."""
-    key = _key(body["public_key"].encode(), f"entry {number}")
+    key = parse_key(body["public_key"].encode(), f"entry {number}")
     try:
         key.verify(bytes.fromhex(body["accepted"]), _ACCEPTED_DOMAIN + previous)
     except InvalidSignature:
@@ -180,13 +183,17 @@ def _accepted_key(number: int, body: Mapping[str, Any], previous: bytes) -> Ed25
 def _apply(number: int, kind: str, body: Mapping[str, Any], book: _Book, public_key: bytes) -> None:
     match kind:
         case "registered":
-            if _key(body["public_key"].encode(), "entry 1") != _key(public_key, "the key given"):
+            if parse_key(body["public_key"].encode(), "entry 1") != parse_key(
+                public_key, "the key given"
+            ):
                 raise AuditFailed("entry 1: names another key than the one given")
             book.organisation = str(body["organisation"])
         case "policy":
             _take_policy(number, body, book)
         case "reserve":
-            _charge(number, body, book)
+            _reserve(number, body, book)
+        case "release":
+            _release(number, body, book)
         case "settle":
             if body["reservation"] not in book.open:
                 raise AuditFailed(f"entry {number}: settles what is not open")
@@ -211,20 +218,41 @@ def _take_policy(number: int, body: Mapping[str, Any], book: _Book) -> None:
     book.policy = policy
 
 
-def _charge(number: int, body: Mapping[str, Any], book: _Book) -> None:
+def _reserve(number: int, body: Mapping[str, Any], book: _Book) -> None:
+    rate, noise, steps = _charged(number, body, book)
+    policy = book.policy
+    if not (0 < rate <= policy["max_sample_rate"] and noise >= policy["min_noise_multiplier"]):
+        raise AuditFailed(f"entry {number}: samples more, or adds less noise, than the policy says")
+    if type(steps) is not int or not 1 <= steps <= policy["max_steps_per_round"]:
+        raise AuditFailed(f"entry {number}: {steps!r} steps where the policy allows fewer")
+    _add(rate, noise, steps, body, book)
+    book.open.add(number)
+
+
+def _release(number: int, body: Mapping[str, Any], book: _Book) -> None:
+    """Charge for figures; what the policy says of steps of training does not speak of them."""
+    rate, noise, steps = _charged(number, body, book)
+    if (rate, steps) != (1, 1) or type(steps) is not int:
+        raise AuditFailed(f"entry {number}: releases figures as another event than one full step")
+    if not noise >= book.policy["min_noise_multiplier"]:
+        raise AuditFailed(f"entry {number}: releases figures with less noise than the policy says")
+    _add(rate, noise, steps, body, book)
+    book.released += 1
+
+
+def _charged(number: int, body: Mapping[str, Any], book: _Book) -> tuple[Any, Any, Any]:
+    """Return sample rate, noise multiplier and steps of a charge for the policy's unit."""
     event, policy = body["event"], book.policy
     if set(event) != _EVENT or event["mechanism"] != "poisson-subsampled-gaussian":
         raise AuditFailed(f"entry {number}: reserves for an unknown mechanism")
     if not policy or event["unit"] != policy["unit"]:
         raise AuditFailed(f"entry {number}: reserves for another unit than the policy's")
-    rate, noise, steps = event["sample_rate"], event["noise_multiplier"], event["steps"]
-    if not (0 < rate <= policy["max_sample_rate"] and noise >= policy["min_noise_multiplier"]):
-        raise AuditFailed(f"entry {number}: samples more, or adds less noise, than the policy says")
-    if type(steps) is not int or not 1 <= steps <= policy["max_steps_per_round"]:
-        raise AuditFailed(f"entry {number}: {steps!r} steps where the policy allows fewer")
+    return event["sample_rate"], event["noise_multiplier"], event["steps"]
+
+
+def _add(rate: float, noise: float, steps: int, body: Mapping[str, Any], book: _Book) -> None:
     book.steps[float(rate), float(noise)] = book.steps.get((float(rate), float(noise)), 0) + steps
     book.charged_under_policy = True
-    book.open.add(number)
     book.unsafe_random += body["context"].get("random") != "operating-system"
 
 
@@ -233,7 +261,8 @@ def _verify_signed(round_records: str, key: Ed25519PublicKey) -> None:
         try:
             record = json.loads(line)
             signature = bytes.fromhex(record.pop("signature"))
-            key.verify(signature, _RECORD_DOMAIN + _canonical(record).encode())
+            domain = _EVALUATION_DOMAIN if "scores" in record else _RECORD_DOMAIN
+            key.verify(signature, domain + canonical(record).encode())
         except (InvalidSignature, ValueError, KeyError, TypeError, AttributeError):
             raise AuditFailed(
                 f"line {number} of the round records is not signed by the coordinator's key"
@@ -284,7 +313,8 @@ def _verdict(rows: list[dict[str, Any]], book: _Book) -> Verdict:
         epsilon=max(pld, rdp),
         epsilon_pld=pld,
         epsilon_rdp=rdp,
-        steps=sum(book.steps.values()),
+        steps=sum(book.steps.values()) - book.released,
+        released=book.released,
         unsettled=len(book.open),
         refused=book.refused,
         loosened=book.loosened,
@@ -292,7 +322,8 @@ def _verdict(rows: list[dict[str, Any]], book: _Book) -> Verdict:
     )
 
 
-def _canonical(value: object) -> str:
+def canonical(value: object) -> str:
+    """Return the one way in which an entry's JSON is written."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
@@ -300,11 +331,12 @@ def _canonical(value: object) -> str:
 
 def _hash(row: Mapping[str, Any]) -> bytes:
     said = {name: row[name] for name in ("body", "kind", "sequence", "time")}
-    text = _canonical({**said, "previous": row["previous"].hex()})
+    text = canonical({**said, "previous": row["previous"].hex()})
     return hashlib.sha256(_ENTRY_DOMAIN + text.encode()).digest()
 
 
-def _key(pem: bytes, where: str) -> Ed25519PublicKey:
+def parse_key(pem: bytes, where: str) -> Ed25519PublicKey:
+    """Return the key in PEM. Raises AuditFailed when it is not one."""
     try:
         key = load_pem_public_key(pem)
     except (ValueError, TypeError) as error:

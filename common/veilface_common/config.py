@@ -202,6 +202,8 @@ class PrivacyConfig:
     public_weight: float = 1.0  # of the gradient of public faces beside the private one
     average: float = 0.0  # decay of the moving average of the weights; 0: the last ones
     whitening: float = 1.0  # strength of a round's whitening; 1: all the way
+    evaluation_noise: float = 0.0  # of the figures released at the end; 0: none leave
+    evaluation_share: float = 0.2  # of the people: held out for them, never trained on
 
     def __post_init__(self) -> None:
         _check_range("privacy.sample-rate", self.sample_rate, 1e-6, 1)
@@ -217,10 +219,18 @@ class PrivacyConfig:
         _check_range("privacy.average", self.average, 0, 0.9999)
         _check_range("privacy.rounds", self.rounds, 0, 100_000)
         _check_range("privacy.whitening", self.whitening, 0, 10)
+        if self.evaluation_noise:
+            _check_range("privacy.evaluation-noise", self.evaluation_noise, 0.1, 1e6)
+        _check_range("privacy.evaluation-share", self.evaluation_share, 0.01, 0.9)
         if self.method == "whitening":
             one = "identity: a single photograph has no scatter"
             _check(self.unit != "image", "privacy.unit of whitening", self.unit, one)
             _check(self.steps == 1, "privacy.steps of whitening", self.steps, "1")
+
+    @property
+    def releases_figures(self) -> bool:
+        """Whether organisations are asked for noised figures after the last round."""
+        return self.unit != "none" and self.evaluation_noise > 0
 
 
 @dataclass(frozen=True, kw_only=True)

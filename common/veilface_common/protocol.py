@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 from flwr.app import ConfigRecord, RecordDict
 
@@ -17,14 +18,18 @@ from veilface_common import typed_json
 from veilface_common.budget.entries import Head
 from veilface_common.config import RunConfig, Scalar, from_flat, to_flat
 from veilface_common.errors import ArtifactError, ConfigError, ProtocolError
+from veilface_common.score_histograms import BINS, ScoreHistograms
 
 VERSION = 1
 DESCRIBE = "query.describe"
 TRAIN = "train"
+EVALUATE = "evaluate"
 MAX_TENSOR_BYTES = 1 << 30
 MAX_HEADER_BYTES = 1 << 20
 MAX_REFUSAL = 500
+MAX_WEIGHT = 1e9  # of a bin: beyond it, nobody's people are in a histogram
 _RECORD = "veilface"
+LedgerHead = Head  # for the coordinator's code, in which no other head is ever named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +70,29 @@ class TrainReply:
     refusal: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest:
+    """What is asked for once, after the last round: figures of the model, noised and charged."""
+
+    round: int  # the last one
+    config: RunConfig
+    model: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateReply:
+    """One organisation's answer: noised histograms of scores; or why its policy refuses."""
+
+    organisation: str
+    round: int
+    scores: ScoreHistograms | None
+    ledger_head: Head | None = None  # of its account, which was charged
+    refusal: str = ""
+
+
+Request = TypeVar("Request", TrainRequest, EvaluateRequest)
+
+
 def encode_description(description: Description) -> Envelope:
     """Return the description as it travels."""
     return Envelope(header=_header({"organisation": description.organisation}))
@@ -76,14 +104,14 @@ def decode_description(envelope: Envelope) -> Description:
     return Description(organisation=_organisation(header))
 
 
-def encode_request(request: TrainRequest) -> Envelope:
+def encode_request(request: TrainRequest | EvaluateRequest) -> Envelope:
     """Return the request as it travels."""
     header: dict[str, object] = {"round": request.round, "config": to_flat(request.config)}
     return Envelope(header=_header(header), tensors=request.model)
 
 
-def decode_request(envelope: Envelope) -> TrainRequest:
-    """Return the request. Raises ProtocolError when it is not one."""
+def decode_request(envelope: Envelope, kind: type[Request]) -> Request:
+    """Return the request of that kind. Raises ProtocolError when it is not one."""
     header = _read(envelope)
     config = header.get("config")
     if not isinstance(config, dict):
@@ -92,17 +120,18 @@ def decode_request(envelope: Envelope) -> TrainRequest:
         parsed = from_flat(RunConfig, config)
     except ConfigError as error:
         raise ProtocolError(f"the request's configuration: {error}") from error
-    return TrainRequest(round=_round(header), config=parsed, model=envelope.tensors)
+    return kind(round=_round(header), config=parsed, model=envelope.tensors)
 
 
 def encode_reply(reply: TrainReply) -> Envelope:
     """Return the reply as it travels."""
-    header: dict[str, object] = {"organisation": reply.organisation, "round": reply.round}
-    if reply.refusal:
-        header["refusal"] = reply.refusal
-    if reply.ledger_head is not None:
-        header["ledger_head"] = asdict(reply.ledger_head)
-    return Envelope(header=_header(header), tensors=reply.update)
+    return Envelope(header=_header(_answer(reply)), tensors=reply.update)
+
+
+def encode_evaluation(reply: EvaluateReply) -> Envelope:
+    """Return the reply as it travels."""
+    scores = {} if reply.scores is None else {"scores": asdict(reply.scores)}
+    return Envelope(header=_header({**_answer(reply), **scores}))
 
 
 def decode_reply(envelope: Envelope) -> TrainReply:
@@ -112,6 +141,18 @@ def decode_reply(envelope: Envelope) -> TrainReply:
         organisation=_organisation(header),
         round=_round(header),
         update=envelope.tensors,
+        ledger_head=_ledger_head(header),
+        refusal=str(header.get("refusal", ""))[:MAX_REFUSAL],
+    )
+
+
+def decode_evaluation(envelope: Envelope) -> EvaluateReply:
+    """Return the reply. Raises ProtocolError when it is not one."""
+    header = _read(envelope)
+    return EvaluateReply(
+        organisation=_organisation(header),
+        round=_round(header),
+        scores=_scores(header),
         ledger_head=_ledger_head(header),
         refusal=str(header.get("refusal", ""))[:MAX_REFUSAL],
     )
@@ -134,6 +175,15 @@ def from_record(content: RecordDict) -> Envelope:
     if len(tensors) > MAX_TENSOR_BYTES or len(header) > MAX_HEADER_BYTES:
         raise ProtocolError(f"expected at most {MAX_TENSOR_BYTES} bytes, got {len(tensors)}")
     return Envelope(header=header, tensors=tensors)
+
+
+def _answer(reply: TrainReply | EvaluateReply) -> dict[str, object]:
+    header: dict[str, object] = {"organisation": reply.organisation, "round": reply.round}
+    if reply.refusal:
+        header["refusal"] = reply.refusal
+    if reply.ledger_head is not None:
+        header["ledger_head"] = asdict(reply.ledger_head)
+    return header
 
 
 def _header(values: Mapping[str, object]) -> str:
@@ -165,6 +215,20 @@ def _round(header: Mapping[str, object]) -> int:
     if type(number) is not int or number < 1:
         raise ProtocolError(f"expected a round from 1 on, got {number!r}")
     return number
+
+
+def _scores(header: Mapping[str, object]) -> ScoreHistograms | None:
+    scores = header.get("scores")
+    if scores is None:
+        return None
+    try:
+        found = typed_json.from_json(ScoreHistograms, scores, "the histograms")
+    except ArtifactError as error:
+        raise ProtocolError(str(error)) from None
+    for weights in (found.genuine, found.impostor):
+        if len(weights) != BINS or not all(abs(weight) <= MAX_WEIGHT for weight in weights):
+            raise ProtocolError(f"expected {BINS} finite weights in a histogram, got others")
+    return found
 
 
 def _ledger_head(header: Mapping[str, object]) -> Head | None:

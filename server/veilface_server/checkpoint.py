@@ -2,7 +2,9 @@
 
 DIR/checkpoint.safetensors   model/NAME, first_moment/NAME, second_moment/NAME; metadata:
                              {"round": N, "settings": digest of the run's settings}
-DIR/rounds.jsonl             one signed record a round: the plan, who took part, who was left out
+DIR/rounds.jsonl             one signed record a round: the plan, who took part, who was left out;
+                             a round that a crash repeated has a second one: none is removed
+DIR/evaluation.jsonl         a signed record of the final model's figures, see `evaluation`
 DIR/server.key, server.pub   by which records are signed (Ed25519)
 DIR/initial.safetensors      the model that the first round starts from, where it is not drawn
 DIR/models/00005.safetensors the model after a round that is kept for learning curves
@@ -106,8 +108,8 @@ def save_round(
         kept = folder / MODELS / f"{state.round:05d}.safetensors"
         kept.parent.mkdir(exist_ok=True)
         write_atomically(kept, tensors.to_bytes(state.model))
-    records = [entry for entry in load_records(folder) if entry.round < record.round]
-    lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in [*records, record])
+    records = [*load_all_records(folder), record]
+    lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in records)
     write_atomically(folder / RECORDS, lines.encode())
     content = {
         f"{part}/{name}": np.ascontiguousarray(value)
@@ -150,7 +152,21 @@ def load_state(folder: Path, config: RunConfig) -> ServerState | None:
 
 
 def load_records(folder: Path) -> tuple[RoundRecord, ...]:
-    """Return the records of all finished rounds.
+    """Return the records of all finished rounds, of repeated ones the newest.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
+    finished: list[RoundRecord] = []
+    for record in load_all_records(folder):
+        while finished and finished[-1].round >= record.round:
+            finished.pop()
+        finished.append(record)
+    return tuple(finished)
+
+
+def load_all_records(folder: Path) -> tuple[RoundRecord, ...]:
+    """Return the records in the order in which they were written, repeated rounds included.
 
     Raises:
         ArtifactError: the file is damaged.

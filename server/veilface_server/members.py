@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from veilface_common import protocol
 from veilface_common.errors import FederationError, ProtocolError, VeilfaceError
-from veilface_common.protocol import Description, TrainReply, TrainRequest
+from veilface_common.protocol import EvaluateRequest, TrainRequest
+from veilface_server import evaluation
 from veilface_server.rounds import Answers
+
+Reply = TypeVar("Reply")
 
 
 class GridMembers:
@@ -37,7 +41,7 @@ class GridMembers:
         self._nodes, self._absent = {}, {}
         silent = set(nodes)
         for reply in self._send(nodes, protocol.DESCRIBE, content, group="describe"):
-            description = _description(reply)
+            description = _decoded(reply, protocol.decode_description)
             silent.discard(reply.metadata.src_node_id)
             if isinstance(description, VeilfaceError):
                 self._absent[f"node {reply.metadata.src_node_id}"] = str(description)
@@ -50,15 +54,28 @@ class GridMembers:
 
     def train(self, names: Sequence[str], request: TrainRequest) -> Answers:
         """Send the request to the named organisations; every one gets a reply or a reason."""
+        return self._asked(names, protocol.TRAIN, request, protocol.decode_reply)
+
+    def evaluate(self, names: Sequence[str], request: EvaluateRequest) -> evaluation.Answers:
+        """Send the request to the named organisations; every one gets a reply or a reason."""
+        return self._asked(names, protocol.EVALUATE, request, protocol.decode_evaluation)
+
+    def _asked(
+        self,
+        names: Sequence[str],
+        message_type: str,
+        request: TrainRequest | EvaluateRequest,
+        decode: Callable[[protocol.Envelope], Reply],
+    ) -> dict[str, Reply | VeilfaceError]:
         content = protocol.to_record(protocol.encode_request(request))
         owners = {self._nodes[name]: name for name in names}
-        answers: dict[str, TrainReply | VeilfaceError] = {
+        answers: dict[str, Reply | VeilfaceError] = {
             name: FederationError(f"no reply within {self._timeout_seconds:g} s") for name in names
         }
-        for reply in self._send(list(owners), protocol.TRAIN, content, group=str(request.round)):
+        for reply in self._send(list(owners), message_type, content, group=str(request.round)):
             name = owners.get(reply.metadata.src_node_id)
             if name is not None:
-                answers[name] = _reply(reply)
+                answers[name] = _decoded(reply, decode)
         return answers
 
     def _send(
@@ -68,16 +85,9 @@ class GridMembers:
         return list(self._grid.send_and_receive(messages, timeout=self._timeout_seconds))
 
 
-def _description(reply: Message) -> Description | VeilfaceError:
+def _decoded(reply: Message, decode: Callable[[protocol.Envelope], Reply]) -> Reply | VeilfaceError:
     try:
-        return protocol.decode_description(_envelope(reply))
-    except VeilfaceError as error:
-        return error
-
-
-def _reply(reply: Message) -> TrainReply | VeilfaceError:
-    try:
-        return protocol.decode_reply(_envelope(reply))
+        return decode(_envelope(reply))
     except VeilfaceError as error:
         return error
 

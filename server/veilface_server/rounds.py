@@ -24,11 +24,13 @@ from veilface_server.aggregation import (
     verify_update,
     weighted_mean,
 )
+from veilface_server.evaluation import Evaluators, ask_for_figures
+from veilface_server.ledgers import Shown, newest_shown, verify_grown
 
 Answers = Mapping[str, TrainReply | VeilfaceError]
 
 
-class Members(Protocol):
+class Members(Evaluators, Protocol):
     """The organisations of a federation, as the round loop sees them."""
 
     def names(self) -> Sequence[str]:
@@ -62,6 +64,8 @@ def run_rounds(
 ) -> ServerState:
     """Train until the last round; every finished round is on disk in `folder` before the next.
 
+    Then ask for figures of the model, where the settings say so (`evaluation`).
+
     Raises:
         FederationError: too few organisations answered; the last good model is kept.
         ConfigError, ArtifactError: `folder` holds another run, or a damaged one.
@@ -71,6 +75,7 @@ def run_rounds(
     names = _verify_names(members.names(), config.federation)
     while state.round < config.federation.rounds:
         state = _run_round(members, names, state, algorithm, config, folder, clock)
+    ask_for_figures(members, names, state, config, folder)
     return state
 
 
@@ -86,7 +91,11 @@ def sample_organisations(
 
 
 def check_answers(
-    answers: Answers, model: tensors.Tensors, round_number: int, config: RunConfig
+    answers: Answers,
+    model: tensors.Tensors,
+    round_number: int,
+    config: RunConfig,
+    shown: Mapping[str, Shown],
 ) -> Checked:
     """Return the updates that may be summed; an organisation at fault is named and left out."""
     updates: dict[str, tensors.Tensors] = {}
@@ -97,9 +106,11 @@ def check_answers(
         try:
             if isinstance(answer, VeilfaceError):
                 raise answer
-            updates[name] = _checked_update(name, answer, model, round_number, config)
+            update = _checked_update(name, answer, model, round_number, config)
             if answer.ledger_head is not None:
+                verify_grown(shown.get(name), answer.ledger_head, update_of=round_number)
                 ledger_heads[name] = asdict(answer.ledger_head)
+            updates[name] = update
         except VeilfaceError as error:
             left_out[name] = str(error)
             refused += isinstance(error, BudgetExceeded)
@@ -137,7 +148,8 @@ def _run_round(
     chosen = sample_organisations(names, config.federation, config.seed, number)
     request = TrainRequest(round=number, config=config, model=tensors.to_bytes(state.model))
     answers = members.train(chosen, request)
-    checked = check_answers(answers, state.model, number, config)
+    shown = newest_shown(checkpoint.load_all_records(folder))
+    checked = check_answers(answers, state.model, number, config, shown)
     if checked.left_out and checked.refused == len(answers):
         state = replace(state, round=number)  # all budgets are spent: the model stays as it is
     else:

@@ -24,7 +24,14 @@ from veilface_common.metrics import evaluate
 from veilface_simulations.auditing.command import add_audit, run_audit
 from veilface_simulations.compare import compare, compare_html, load_runs
 from veilface_simulations.display import TerminalDisplay
-from veilface_simulations.experiment import ARMS, USUAL_ARMS, calibrate, load_experiment
+from veilface_simulations.draw_command import add_draw, run_draw
+from veilface_simulations.experiment import (
+    ARMS,
+    USUAL_ARMS,
+    calibrate,
+    load_experiment,
+    with_figures,
+)
 from veilface_simulations.measuring import load_pairs, pairs_figures
 from veilface_simulations.options import (
     add_cache,
@@ -52,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_compare(commands.add_parser("compare", help="put runs side by side"))
     add_sweep(commands.add_parser("sweep", help="draw what joining buys against epsilon"))
     add_audit(commands.add_parser("audit", help="test whether the claimed privacy holds"))
+    add_draw(commands.add_parser("draw", help="photographs of people who do not exist"))
     return parser
 
 
@@ -84,6 +92,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         "compare": _compare,
         "sweep": run_sweep,
         "audit": run_audit,
+        "draw": run_draw,
     }
     return commands[arguments.command](arguments)
 
@@ -100,6 +109,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="whom the federated arm protects",
     )
     parser.add_argument("--epsilon", type=float, default=8.0, metavar="E", help="budget: 8")
+    parser.add_argument(
+        "--evaluation-noise",
+        type=float,
+        metavar="SIGMA",
+        help="organisations report noised scores, out of the same budget; not by default",
+    )
     add_details(parser)
 
 
@@ -136,6 +151,8 @@ def _started(arguments: argparse.Namespace) -> Job:
         arms=tuple(filter(None, arguments.arms.split(","))),
         epsilon=arguments.epsilon,
     )
+    if arguments.evaluation_noise is not None:
+        experiment = with_figures(experiment, arguments.evaluation_noise)
     job = Job(
         experiment=calibrate(experiment),
         folder=arguments.out,
@@ -202,6 +219,11 @@ def _print_result(result: Result, folder: Path) -> None:
         tar = _share(arm.figures.tar_at_far["1e-2"])
         spent = f"   epsilon {arm.privacy.epsilon:.2f}" if arm.privacy else ""
         print(f"{name:<16} EER {arm.eer:6.1%}   TAR@FAR 1e-2 {tar}{spent}")
+        if arm.reported is not None:
+            said = arm.reported
+            print(
+                f"{'  as reported':<16} EER {said.eer:6.1%}   ({said.low:.1%} to {said.high:.1%})"
+            )
     if result.gap_closed is not None:
         print(f"federated training closes {result.gap_closed:.0%} of the gap from local to pooled")
     print(f"report: {folder / REPORT}")

@@ -12,6 +12,7 @@ from veilface_common.errors import ConfigError
 from veilface_common.files import PUBLIC, write_atomically
 from veilface_simulations.sources import open_any
 
+NAMES = ("ada", "bob", "cyd", "dan", "eve", "fay", "gus", "hal")
 PIXELS = 192  # large enough for a detector
 
 
@@ -28,6 +29,11 @@ def add_draw(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="other people: 0")
 
 
+def _name(number: int) -> str:
+    """Return a short name to type: those of the first few, then numbers."""
+    return NAMES[number] if number < len(NAMES) else f"person-{number + 1:04d}"
+
+
 def run_draw(arguments: argparse.Namespace) -> int:
     """Draw and return the exit code.
 
@@ -40,11 +46,11 @@ def run_draw(arguments: argparse.Namespace) -> int:
     wanted = f"drawn:{arguments.people}"
     # Nobody who was trained on: runs draw people to evaluate on from the same stream, seed by seed.
     source = open_any(wanted, seed=arguments.seed, purpose="evaluate", pixels=PIXELS)
-    count = 0
+    count, names = 0, dict[str, str]()
     for photograph in source.photographs():
         content = io.BytesIO()
         Image.fromarray(photograph.load()).save(content, format="PNG")
-        folder = out / photograph.person
+        folder = out / names.setdefault(photograph.person, _name(len(names)))
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / f"{photograph.name}.png", content.getvalue(), mode=PUBLIC)
         count += 1

@@ -152,6 +152,22 @@ def calibrate(experiment: Experiment) -> Experiment:
     return replace(experiment, config=replace(config, privacy=private))
 
 
+def with_figures(experiment: Experiment, noise: float) -> Experiment:
+    """Return the experiment in which organisations report scores with so much noise.
+
+    Raises:
+        ConfigError: nothing is private, or so little noise is not offered.
+    """
+    if not experiment.is_private or "federated" not in experiment.arms:
+        raise ConfigError(
+            "expected figures with noise of a private federation, got none",
+            hint="--privacy identity; without privacy no figure leaves an organisation",
+        )
+    config = experiment.config
+    private = replace(config.privacy, evaluation_noise=noise)
+    return replace(experiment, config=replace(config, privacy=private))
+
+
 def save_experiment(folder: Path, experiment: Experiment, command: str) -> None:
     """Write what is run into its folder, so that it can be resumed and repeated."""
     body = {key: value for key, value in asdict(experiment).items() if key != "config"}

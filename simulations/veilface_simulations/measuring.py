@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from veilface_client.account import KEY, LEDGER
+from veilface_client.account import KEY, LEDGER, PUBLIC_KEY
 from veilface_client.data import Faces
 from veilface_client.evaluation import embed_faces
 from veilface_client.history import load_history
+from veilface_client.keeper import Keeper
 from veilface_client.training import trainable_people
 from veilface_common import models, tensors
 from veilface_common.artifact import load_model
+from veilface_common.budget.history import read_history
 from veilface_common.budget.ledger import Ledger
 from veilface_common.config import ModelConfig
-from veilface_common.crypto.signing import load_signing_key
+from veilface_common.crypto.signing import load_signing_key, load_verify_key
 from veilface_common.errors import DataError, FederationError
 from veilface_common.lfw_pairs import Pair, PairsFigures, evaluate_pairs, parse_pairs
 from veilface_common.metrics import (
@@ -29,8 +32,11 @@ from veilface_common.metrics import (
     worst_pairs,
 )
 from veilface_common.models.weights import load_weights
+from veilface_common.score_histograms import Reported, estimate
 from veilface_common.tensors import Tensors
+from veilface_common.thresholds import Impostors, impostors_of
 from veilface_server.checkpoint import MODELS, load_records, load_state
+from veilface_server.evaluation import load_evaluation
 from veilface_simulations.experiment import Experiment
 from veilface_simulations.report import Example
 from veilface_simulations.results import Arm, ArmPrivacy, CurvePoint
@@ -52,8 +58,7 @@ def measure_arm(
     """
     model = experiment.config.model
     templates = embed_with(final_weights(experiment, federation), model, world.evaluation)
-    people = [person for members in federation.members.values() for person in members]
-    held = world.faces.of_people(people)
+    held = world.faces.of_people(_trained_on(experiment, federation))
     privacy = _privacy(federation)
     least = 1 if privacy else experiment.config.training.min_photos
     trained = held.of_people(trainable_people(held.people, least).tolist())
@@ -67,9 +72,23 @@ def measure_arm(
         seconds=round(sum(record.seconds for record in records), 3),
         figures=evaluate(templates, world.evaluation.people, seed=experiment.seed),
         pairs=pairs_figures(templates, world.evaluation, pairs),
+        reported=_reported(federation, experiment.seed),
         curve=_curve(model, federation, world.evaluation),
         loss=_losses(federation),
     )
+
+
+def impostors(experiment: Experiment, world: World, federation: Federation) -> Impostors | None:
+    """Return how alike strangers look to an arm's model: what an organisation begins to decide by.
+
+    Raises:
+        FederationError: the arm has not ended.
+    """
+    weights, model = final_weights(experiment, federation), experiment.config.model
+    templates = embed_with(weights, model, world.evaluation)
+    _, people = np.unique(world.evaluation.people, return_inverse=True)
+    scores = pair_scores(templates, people, np.random.default_rng(experiment.seed)).impostor
+    return impostors_of(scores, int(people.max()) + 1)
 
 
 def measure_initial(experiment: Experiment, world: World) -> Figures | None:
@@ -145,6 +164,25 @@ def worst_mistakes(experiment: Experiment, world: World, federation: Federation)
     return shown
 
 
+def _trained_on(experiment: Experiment, federation: Federation) -> list[int]:
+    """Return whom an arm trains on: without those whom an organisation holds out for figures."""
+    config = arm_config(experiment, federation)
+    people: list[int] = []
+    for name, own in federation.members.items():
+        trained: Sequence[int] = range(len(own))
+        if config.privacy.releases_figures:
+            trained = Keeper.open(federation.organisations / name).trained_people(config)
+        people += [own[number] for number in trained]
+    return people
+
+
+def _reported(federation: Federation, seed: int) -> Reported | None:
+    record = load_evaluation(federation.server)
+    if record is None or record.scores is None:
+        return None
+    return estimate(record.scores, record.deviation, len(record.accepted), seed)
+
+
 def _privacy(federation: Federation) -> ArmPrivacy | None:
     """Return what the arm's ledgers say; None where the organisations keep none."""
     found = []
@@ -153,8 +191,9 @@ def _privacy(federation: Federation) -> ArmPrivacy | None:
         if not (folder / LEDGER).exists():
             continue
         ledger = Ledger(folder / LEDGER, load_signing_key(folder / KEY))
-        # A private arm has one mechanism from its first round to its last.
-        mechanism = next(iter(ledger.steps), None)
+        history = read_history(folder / LEDGER, load_verify_key(folder / PUBLIC_KEY))
+        # Private training has one mechanism from its first round to its last.
+        mechanism = history.reserved[0].event.mechanism if history.reserved else None
         found.append(
             ArmPrivacy(
                 unit=ledger.policy.unit,
@@ -162,7 +201,7 @@ def _privacy(federation: Federation) -> ArmPrivacy | None:
                 delta=ledger.policy.delta,
                 noise_multiplier=0.0 if mechanism is None else mechanism.noise_multiplier,
                 sample_rate=0.0 if mechanism is None else mechanism.sample_rate,
-                steps=sum(ledger.steps.values()),
+                steps=sum(charge.event.steps for charge in history.reserved),
             )
         )
     return max(found, key=lambda privacy: privacy.epsilon, default=None)

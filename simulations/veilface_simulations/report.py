@@ -15,6 +15,7 @@ from veilface_common import page as pages
 from veilface_common.files import PUBLIC, write_atomically
 from veilface_common.metrics import Interval
 from veilface_simulations import plots
+from veilface_simulations.auditing.record import Record
 from veilface_simulations.findings import (
     all_warnings,
     headline,
@@ -23,6 +24,7 @@ from veilface_simulations.findings import (
     qualification,
 )
 from veilface_simulations.privacy_section import privacy_section
+from veilface_simulations.reported import reported_scores
 from veilface_simulations.results import Arm, Result, local_mean
 
 FILE_NAME = "report.html"
@@ -41,17 +43,20 @@ class Example:
     right: bytes
 
 
-def write_report(result: Result, path: Path, *, examples: Sequence[Example] = ()) -> None:
+def write_report(
+    result: Result, path: Path, *, examples: Sequence[Example] = (), audit: Record | None = None
+) -> None:
     """Write the report of `result` to the file `path`: whole, or not at all.
 
     Raises:
         ValueError: examples of people who were not drawn; real faces never go into a report.
         OSError: the file cannot be written.
     """
-    write_atomically(path, render(result, examples=examples).encode(), mode=PUBLIC)
+    text = render(result, examples=examples, audit=audit)
+    write_atomically(path, text.encode(), mode=PUBLIC)
 
 
-def render(result: Result, *, examples: Sequence[Example] = ()) -> str:
+def render(result: Result, *, examples: Sequence[Example] = (), audit: Record | None = None) -> str:
     """Return the report as HTML. Raises ValueError as `write_report`."""
     if examples and not is_drawn(result):
         raise ValueError("expected examples of drawn faces alone")
@@ -59,8 +64,8 @@ def render(result: Result, *, examples: Sequence[Example] = ()) -> str:
         _tiles(result),
         warnings_section(all_warnings(result)),
         _arms(result),
-        privacy_section(result),
-        figures_section(plots.all_plots(result)),
+        privacy_section(result, audit),
+        figures_section([*plots.all_plots(result), *filter(None, [reported_scores(result)])]),
         _pairs(result),
         _mistakes(result, examples),
     ]

@@ -13,6 +13,7 @@ from veilface_common.errors import ArtifactError
 from veilface_common.files import PUBLIC, write_atomically
 from veilface_common.lfw_pairs import PairsFigures
 from veilface_common.metrics import Figures
+from veilface_common.score_histograms import Reported
 from veilface_simulations.experiment import ArmName
 
 SCHEMA = 1
@@ -70,6 +71,7 @@ class Arm:
     seconds: float  # of training
     figures: Figures
     pairs: PairsFigures | None = None  # the LFW protocol, where a pairs file was given
+    reported: Reported | None = None  # what noised figures say of it, where they were released
     curve: tuple[CurvePoint, ...] = ()
     loss: tuple[float | None, ...] = ()  # mean of each round; None where it was not finite
 

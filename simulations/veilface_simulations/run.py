@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import Protocol
 
 from veilface_client.failures import load_failures
+from veilface_common import typed_json
 from veilface_common.artifact import save_model
 from veilface_common.errors import ConfigError
 from veilface_common.lfw_pairs import Pair
 from veilface_server.checkpoint import load_records
+from veilface_server.evaluation import load_evaluation
+from veilface_simulations.examples import save_examples
 from veilface_simulations.experiment import SETTINGS, Experiment, save_experiment
 from veilface_simulations.measuring import (
     final_weights,
+    impostors,
     load_pairs,
     measure_arm,
     measure_initial,
     worst_mistakes,
 )
-from veilface_simulations.report import write_report
 from veilface_simulations.results import (
     FILE_NAME,
     Arm,
@@ -33,6 +36,7 @@ from veilface_simulations.results import (
     Result,
     save_result,
 )
+from veilface_simulations.run_report import write_run_report
 from veilface_simulations.training import arm_config, rounds_done, train_arms
 from veilface_simulations.world import Federation, World, build_world, check_sources
 
@@ -137,7 +141,7 @@ def _result(
     experiment = job.experiment
     return Result(
         arms=arms,
-        warnings=(*world.warnings, *_left_out(world.federations)),
+        warnings=(*world.warnings, *_left_out(world.federations), *_hidden(world, arms)),
         data=experiment.data,
         evaluate_on=experiment.evaluate_on,
         organisations=_sizes(world),
@@ -176,6 +180,9 @@ def _left_out(federations: Sequence[Federation]) -> list[str]:
         for record in load_records(federation.server):
             for name, reason in record.left_out.items():
                 missed.setdefault(name, []).append(f"left out of round {record.round}: {reason}")
+        evaluation = load_evaluation(federation.server)
+        for name, reason in (evaluation.left_out if evaluation else {}).items():
+            missed.setdefault(name, []).append(f"left out of the evaluation: {reason}")
     return [
         f"{name} failed or was left out {len(reasons)} times (first: {reasons[0]})"
         for name, reasons in sorted(missed.items())
@@ -183,10 +190,23 @@ def _left_out(federations: Sequence[Federation]) -> list[str]:
     ]
 
 
+def _hidden(world: World, arms: Sequence[Arm]) -> list[str]:
+    """Return a warning where figures were paid for and say nothing."""
+    asked = any(load_evaluation(federation.server) for federation in world.federations)
+    if not asked or any(arm.reported for arm in arms):
+        return []
+    warning = (
+        "the reported figures say nothing: their noise is too large for so few people held out, "
+        "or the model gives nearly all pairs the same score"
+    )
+    return [warning]
+
+
 def _write(job: Job, world: World, result: Result) -> None:
     """Write the model, the report, and last the result, whose presence says that all is there."""
     best, privacy = world.federations[0], result.arms[0].privacy
     config = arm_config(job.experiment, best)
+    told = impostors(job.experiment, world, best)
     training = {
         "arm": best.arm,
         "organisation": best.organisation,
@@ -195,9 +215,10 @@ def _write(job: Job, world: World, result: Result) -> None:
         "seed": job.experiment.seed,
         "preset": job.experiment.preset,
         "privacy": privacy and asdict(privacy),
+        "impostors": told and typed_json.to_json(told),
     }
     weights = final_weights(job.experiment, best)
     save_model(job.folder / MODEL, config.model, weights, training)
-    examples = worst_mistakes(job.experiment, world, best)
-    write_report(result, job.folder / REPORT, examples=examples)
+    save_examples(worst_mistakes(job.experiment, world, best), job.folder)
+    write_run_report(result, job.folder)
     save_result(result, job.folder / FILE_NAME)

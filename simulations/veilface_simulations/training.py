@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 
 from veilface_common.config import PrivacyConfig, RunConfig
 from veilface_server.checkpoint import load_records
+from veilface_server.evaluation import load_evaluation
 from veilface_simulations.experiment import Engine, Experiment
 from veilface_simulations.flower import run_with_flower
 from veilface_simulations.inprocess import run_in_process
@@ -82,7 +83,9 @@ def _private(config: RunConfig) -> RunConfig:
 
 def _train(experiment: Experiment, federation: Federation, engine: Engine, workers: int) -> None:
     config = arm_config(experiment, federation)
-    if rounds_done(federation) >= config.federation.rounds:
+    if rounds_done(federation) >= config.federation.rounds and not _lacks_figures(
+        federation, config
+    ):
         return
     if engine == "flower":
         work = federation.folder / "flower"
@@ -90,6 +93,10 @@ def _train(experiment: Experiment, federation: Federation, engine: Engine, worke
     else:
         folders = {name: federation.organisations / name for name in federation.members}
         run_in_process(config, folders, federation.server, workers)
+
+
+def _lacks_figures(federation: Federation, config: RunConfig) -> bool:
+    return config.privacy.releases_figures and load_evaluation(federation.server) is None
 
 
 def _in_threads(experiment: Experiment, federations: Sequence[Federation]) -> None:

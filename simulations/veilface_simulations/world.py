@@ -103,23 +103,25 @@ def settle(
     held = faces.of_people([person for own in federation.members.values() for person in own])
     count = len(federation.members)
     for name, members in federation.members.items():
-        settings = Organisation(
-            name=name,
-            faces=faces.path.resolve(),
-            people=members,
-            public_faces=public.path.resolve() if public and is_private else None,
-            seeded=experiment.seeded,
-        )
-        save_organisation(federation.organisations / name, settings)
+        folder = federation.organisations / name
         if is_private:
             create_account(
-                federation.organisations / name,
+                folder,
                 name,
                 faces.of_people(members),
                 _policy(experiment),
                 people_declared=max(1, round(len(held.person_names) / count)),
                 images_declared=max(1, round(len(held) / count)),
             )
+        settings = Organisation(
+            name=name,
+            faces=faces.path.resolve(),
+            people=members,
+            public_faces=public.path.resolve() if public and is_private else None,
+            seeded=experiment.seeded,
+            keeps_account=is_private,
+        )
+        save_organisation(folder, settings)  # last: without it nobody trains here
 
 
 def check_sources(experiment: Experiment) -> None:
@@ -229,11 +231,14 @@ def _policy(experiment: Experiment) -> Policy:
     private = experiment.config.privacy
     if private.unit == "none":
         raise ConfigError("expected a privacy unit, got none")
+    least = private.noise_multiplier
+    if private.releases_figures:
+        least = min(least, private.evaluation_noise)
     return Policy(
         unit=private.unit,
         epsilon=experiment.epsilon,
         delta=experiment.delta,
-        min_noise_multiplier=private.noise_multiplier,
+        min_noise_multiplier=least,
         max_sample_rate=private.sample_rate,
         max_steps_per_round=private.steps,
     )

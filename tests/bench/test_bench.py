@@ -16,12 +16,13 @@ import psutil
 import pytest
 import torch
 
-from veilface_client.augmentation import Augmentation, centre_view
+from veilface_client.augmentation import centre_view
 from veilface_client.data import Faces, load_faces, open_faces
 from veilface_client.head import CosineMarginHead
 from veilface_client.images import canvas_pixels
 from veilface_client.keeper import Keeper
 from veilface_client.training import choose_precision
+from veilface_client.transform import Augmentation
 from veilface_common import models, tensors
 from veilface_common.config import RunConfig
 from veilface_common.models.weights import read_weights

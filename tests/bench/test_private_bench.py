@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from veilface_client.account import KEY, LEDGER, create_account
-from veilface_client.augmentation import Augmentation
 from veilface_client.data import Faces
 from veilface_client.head import CosineMarginHead
 from veilface_client.noise import SecureNoise
 from veilface_client.private import Secrets, plan_of, train_private
 from veilface_client.private_heads import BankHead
 from veilface_client.training import autocast, choose_precision, load_canvases
+from veilface_client.transform import Augmentation
 from veilface_client.units import Coins, units_of
 from veilface_common import models
 from veilface_common.budget.entries import Head, Kind, next_entry

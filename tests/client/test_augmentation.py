@@ -11,13 +11,13 @@ from torchvision.transforms.v2 import functional
 
 from veilface_client.augmentation import (
     DRAWS,
-    Augmentation,
     Variation,
     centre_view,
     variation,
     vary,
 )
 from veilface_client.images import canvas_pixels
+from veilface_client.transform import Augmentation
 from veilface_common.config import AugmentationConfig
 
 PIXELS = 32

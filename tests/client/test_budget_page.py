@@ -149,6 +149,25 @@ def test_seeded_noise_cannot_be_overlooked(make: Make, tmp_path: Path) -> None:
     assert "A SEED" in words
 
 
+def test_figures_that_left_are_on_the_page(make: Make, tmp_path: Path) -> None:
+    """What it was, of whom, its noise and its price; who could see it; and none where none left."""
+    ledger = make(name=HOSTILE)
+    assert "no figure measured on" in Page(page_of(tmp_path)).words
+    context = CONTEXT | {"what": HOSTILE, "held_out_share": 0.2}
+    ledger.release(event(steps=1, noise=3.0, rate=1.0), context)
+    text = page_of(tmp_path)
+    words = Page(text).words
+    assert "<script" not in text
+    assert words.count(HOSTILE) >= 3
+    for said in ("Figures that left: 1", "20%", "Of all that is spent", "sees their sum"):
+        assert said in words
+    (release,) = read_report(tmp_path / "ledger.db", KEY.public, clock()).releases
+    for epsilon in (release.alone.charged, release.more):
+        assert f"{epsilon:.4g}" in words
+    ledger.release(event(steps=1, noise=4.0, rate=1.0), context | {"random": "seeded"})
+    assert "For simulations alone: epsilon" in Page(page_of(tmp_path)).words
+
+
 def test_a_ledger_that_was_never_used_has_a_page(tmp_path: Path) -> None:
     """Epsilon 0 is a report too."""
     create_ledger(tmp_path / "ledger.db", KEY, REGISTRATION, Policy(), clock)

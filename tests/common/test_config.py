@@ -9,6 +9,7 @@ import pytest
 from veilface_common.config import (
     FederationConfig,
     ModelConfig,
+    PrivacyConfig,
     RunConfig,
     TrainingConfig,
     from_flat,
@@ -44,6 +45,10 @@ def test_text_from_a_command_line_is_read() -> None:
         {"federation.weights": "a=b"},
         {"federation.weights": "a=-1"},
         {"augmentation.flip": "maybe"},
+        {"privacy.evaluation-noise": 0.05},
+        {"privacy.evaluation-noise": -1},
+        {"privacy.evaluation-share": 1.0},
+        {"privacy.evaluation-share": 0.0},
     ],
 )
 def test_a_bad_setting_is_refused(flat: dict[str, object]) -> None:
@@ -65,3 +70,11 @@ def test_declared_weights_are_read() -> None:
     """NAME=NUMBER pairs, separated by commas."""
     config = FederationConfig(weights="org-1=2, org-2=0.5")
     assert config.declared_weights() == {"org-1": 2.0, "org-2": 0.5}
+
+
+def test_figures_are_released_only_with_privacy_and_noise() -> None:
+    """Nothing leaves by default, and nothing without a unit to account for."""
+    assert not PrivacyConfig().releases_figures
+    assert not PrivacyConfig(unit="identity").releases_figures
+    assert not PrivacyConfig(evaluation_noise=1.0).releases_figures
+    assert PrivacyConfig(unit="image", evaluation_noise=1.0).releases_figures

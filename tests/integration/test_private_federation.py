@@ -22,6 +22,7 @@ from veilface_common.config import PrivacyConfig
 from veilface_common.models.weights import read_weights
 from veilface_common.protocol import TrainRequest
 from veilface_server.checkpoint import RECORDS, RoundRecord, load_records
+from veilface_server.evaluation import load_evaluation
 from veilface_simulations.cli import main
 from veilface_simulations.experiment import Experiment
 from veilface_simulations.flower import run_with_flower
@@ -97,14 +98,20 @@ def first_request(experiment: Experiment) -> TrainRequest:
 
 
 def test_seeded_runs_repeat_bit_for_bit_in_both_engines(build: Build, tmp_path: Path) -> None:
-    """Flower and in process: the same private model, where the noise comes from the seed."""
-    one, two = build("one", privacy=private()), build("two", privacy=private())
+    """Flower and in process: the same private model and figures, where noise is from the seed."""
+    asking = replace(PLAN, evaluation_noise=3.0)
+    privacy = calibrated(asking, rounds=2, epsilon=8.0, delta=1e-5)
+    one, two = build("one", privacy=privacy), build("two", privacy=privacy)
     federation = two[1].federations[0]
     work = tmp_path / "two" / "flower"
     run_with_flower(two[0].config, federation.organisations, federation.server, 2, work)
     digests = [record.model_sha256 for record in train(*one)]
     assert digests == [record.model_sha256 for record in load_records(federation.server)]
     assert len(set(digests)) == 2
+    first, second = map(load_evaluation, (one[1].federations[0].server, federation.server))
+    assert first is not None
+    assert second is not None
+    assert first.scores == second.scores is not None
 
 
 def test_an_update_without_a_charge_is_left_out(

@@ -18,8 +18,8 @@ from veilface_common.errors import (
     ProtocolError,
     VeilfaceError,
 )
-from veilface_common.protocol import TrainReply, TrainRequest
-from veilface_server import checkpoint
+from veilface_common.protocol import EvaluateRequest, TrainReply, TrainRequest
+from veilface_server import checkpoint, evaluation
 from veilface_server.rounds import Answers, run_rounds, sample_organisations
 
 Behaviour = Callable[[str, TrainRequest], TrainReply | VeilfaceError]
@@ -66,6 +66,9 @@ class Village:
         self.asked.append(names)
         order = names if request.round % 2 else list(reversed(names))
         return {name: self.behaviours[name](name, request) for name in order}
+
+    def evaluate(self, names: Sequence[str], request: EvaluateRequest) -> evaluation.Answers:
+        raise AssertionError(f"no figures are asked for, but {names} are asked after {request}")
 
 
 BROKEN: dict[str, tuple[Behaviour, str]] = {

@@ -17,22 +17,26 @@ import torch
 from numpy.typing import NDArray
 
 from veilface_client.noise import SeededNoise
+from veilface_client.private import NoisyOptimizer
+from veilface_client.units import Coins
 from veilface_common.budget.events import UNITS, Unit
 from veilface_simulations.auditing import command, inversion, mechanism
-from veilface_simulations.auditing.audit import Audit, Settings, audit, canary_subject
+from veilface_simulations.auditing.audit import Audit, Settings, audit, target_at_defaults
 from veilface_simulations.auditing.bound import lower_bound, measure, probability
-from veilface_simulations.auditing.canaries import Evidence, Plan, Run, run_canaries
-from veilface_simulations.auditing.faults import FAULTS, SHIPPED
+from veilface_simulations.auditing.canaries import Evidence, Run, run_canaries
+from veilface_simulations.auditing.faults import FAULTS, SHIPPED, NaiveNoise
+from veilface_simulations.auditing.floating import check_floating_point, undone
 from veilface_simulations.auditing.inversion import attack_a_face, likeness
 from veilface_simulations.auditing.mechanism import (
-    Check,
     check_noise,
     check_processes,
     check_run,
+    check_sampling,
     check_sensitivity,
     step_at_defaults,
 )
 from veilface_simulations.auditing.membership import attack
+from veilface_simulations.auditing.record import Check, load_record, to_json
 from veilface_simulations.cli import main
 
 DELTA = 1e-5
@@ -120,6 +124,24 @@ def test_the_surest_guesses_are_counted() -> None:
     assert 0 < found.epsilon < found.resolving_power < 4.9
 
 
+def test_whom_a_round_takes_counts_as_noise() -> None:
+    """Scores at q < 1 are the best linear guess under the whole covariance of the update."""
+    random = np.random.default_rng(5)
+    gradients = random.normal(size=(6, 30)).astype(np.float32)
+    rate, evidence = 0.3, Evidence(6, 0.3)
+    gram, told = np.zeros((6, 6)), np.zeros(6)
+    for _ in range(2):
+        update = gradients[:3].astype(float).sum(0) + random.normal(size=30)
+        level = evidence.add(gradients, update, 1.0)
+        covariance = level**2 * np.eye(30) + rate * (1 - rate) / 2 * gradients.T @ gradients
+        seen = rate * gradients @ np.linalg.inv(covariance)  # [6, 30]
+        gram += rate * seen @ gradients.T
+        told += seen @ update
+    size = max(0.5, 2 * told.sum() / gram.sum())
+    slow = np.linalg.solve(gram + 4 / size**2 * np.eye(6), told - size / 2 * gram.sum(1))
+    assert evidence.scores() == pytest.approx(slow, rel=1e-4, abs=1e-6)
+
+
 def synthetic(noise: float, size: float = 1.0) -> tuple[Evidence, NDArray[np.bool_], float]:
     """Return the evidence of one round over 60 canaries whose gradients are alike."""
     random = np.random.default_rng(6)
@@ -127,7 +149,7 @@ def synthetic(noise: float, size: float = 1.0) -> tuple[Evidence, NDArray[np.boo
     gradients /= np.linalg.norm(gradients, axis=1, keepdims=True)
     coins = random.random(60) < 0.5
     update = size * gradients[coins].sum(0) + noise * random.normal(size=4000)
-    evidence = Evidence(60)
+    evidence = Evidence(60, 1.0)
     level = evidence.add(gradients.astype(np.float32), update, 1.0)
     return evidence, coins, level
 
@@ -178,6 +200,45 @@ def test_what_is_not_bounded_is_caught_by_the_sensitivity(fault: str, unit: Unit
     assert not check_sensitivity(subject).passed
 
 
+def test_coins_that_take_everybody_are_caught_by_counting() -> None:
+    assert check_sampling(SHIPPED, 0.1).passed
+    assert not check_sampling(FAULTS["everybody-taken"], 0.1).passed
+
+
+def test_the_same_coins_in_every_step_are_caught_by_counting() -> None:
+    """Each step alone takes as many as it should."""
+
+    class Stuck(Coins):
+        def takes(self, step: int, unit: bytes, rate: float) -> bool:  # noqa: ARG002 -- the fault
+            return super().takes(0, unit, rate)
+
+    stuck = replace(SHIPPED, coins=lambda _: Stuck(bytes(32)))
+    assert not check_sampling(stuck, 0.1).passed
+
+
+def test_gaps_of_floating_point_are_caught() -> None:
+    """A naive transform is solved for nearly every pair at the right guess; ours is not."""
+    noised = 2.0**-10 + NaiveNoise(0).standard(20_000)
+    assert undone(noised, 2.0**-10)[0] > 0.99
+    assert undone(noised, -(2.0**-10))[0] < 0.2
+    assert not check_floating_point(FAULTS["noise-naive"]).passed
+    found = check_floating_point(SHIPPED)
+    assert found.passed, found.detail
+
+
+def test_a_sum_rounded_before_its_noise_is_added_is_caught_by_its_low_bits() -> None:
+    """As where both are float32: the grid of the sum shows through."""
+
+    class Rounded(NoisyOptimizer):
+        def add_noise(self) -> None:
+            for parameter in self.params:
+                drawn = torch.from_numpy(self._noise.standard(parameter.numel())).float()
+                parameter.grad = parameter.summed_grad + drawn * self._deviation
+                parameter.summed_grad = None
+
+    assert not check_floating_point(replace(SHIPPED, mechanism=Rounded)).passed
+
+
 def test_a_process_that_inherits_the_noise_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it would be, had a fork not taken a new key."""
     drawn = SeededNoise(1).standard(1000)
@@ -192,56 +253,68 @@ def test_an_update_that_was_not_charged_is_caught() -> None:
         loss_drops=np.zeros(1),
         levels=(1.0, 1.0),
         unexplained=10_000,
+        contribution=1.0,
+        sample_rate=0.5,
+        offered=100,
+        taken=50,
         sent=2,
         charged=1,
         claimed=1.0,
     )
     assert failed(check_run(run)) == {"ledger"}
+    assert failed(check_run(replace(run, charged=2, taken=100))) == {"sampling of the run"}
 
 
 @pytest.fixture(scope="module")
 def honest() -> Audit:
     torch.set_num_threads(1)
-    return audit(SMALL, done)
+    return audit(target_at_defaults(SMALL), done)
 
 
 def test_the_shipped_step_passes(honest: Audit) -> None:
     """Every exact test holds and the bound stays below the claim, which is the ledger's."""
-    assert honest.passed, honest.to_json()
-    assert honest.measured.epsilon < honest.claimed.epsilon <= SMALL.epsilon
-    assert honest.claimed.epsilon > 0.95 * SMALL.epsilon
+    found = honest.record
+    assert found.passed, to_json(found)
+    assert found.measured.epsilon < found.claimed.epsilon <= SMALL.epsilon
+    assert found.claimed.epsilon > 0.95 * SMALL.epsilon
     assert (honest.run.charged, honest.run.sent) == (2, 2)
-    assert 1.2 * SMALL.epsilon < honest.measured.resolving_power  # or it could not fail
+    assert 1.2 * SMALL.epsilon < found.measured.resolving_power  # or it could not fail
+    assert found.could_refute
 
 
 def test_the_shipped_step_hides_photographs_too() -> None:
-    settings = replace(SMALL, canaries=60, unit="image")
+    settings = replace(SMALL, canaries=40, unit="image")
     run = canaries_of(settings)
     assert measure(run.scores, run.included, DELTA).epsilon < run.claimed
     assert not failed(check_run(run))
 
 
 def canaries_of(settings: Settings) -> Run:
-    plan = Plan(
-        canaries=settings.canaries,
-        steps=settings.steps,
-        epsilon=settings.epsilon,
-        delta=settings.delta,
-        seed=settings.seed,
-    )
+    target = target_at_defaults(settings)
     with tempfile.TemporaryDirectory() as folder:
         return run_canaries(
-            canary_subject(settings), plan, Path(folder), lambda *at: done("canaries", *at)
+            target.subject, target.plan, Path(folder), lambda *at: done("canaries", *at)
         )
 
 
 @pytest.mark.parametrize(
-    ("fault", "canaries"), [("noise-off", 60), ("noise-once", 60), ("clip-after-sum", 160)]
+    ("fault", "canaries"), [("noise-off", 40), ("noise-once", 40), ("clip-after-sum", 160)]
 )
 def test_canaries_refute_the_claim_of_a_broken_step(fault: str, canaries: int) -> None:
     """Without any exact test: what is measured is above what is claimed."""
     run = canaries_of(replace(SMALL, broken=fault, canaries=canaries))
     assert measure(run.scores, run.included, DELTA).epsilon > run.claimed
+
+
+def test_canaries_see_whether_a_claim_rests_on_coins() -> None:
+    """A step charged for 1 in 100 that takes 1 in 100 passes; one that takes everybody does not."""
+    rare = replace(SMALL, epsilon=0.5, sample_rate=0.01)
+    run = canaries_of(replace(rare, canaries=40))
+    assert measure(run.scores, run.included, DELTA).epsilon < run.claimed
+    assert not failed(check_run(run))
+    run = canaries_of(replace(rare, broken="everybody-taken"))
+    assert measure(run.scores, run.included, DELTA).epsilon > run.claimed
+    assert failed(check_run(run)) == {"sampling of the run"}
 
 
 def test_the_command_says_what_was_found(
@@ -260,7 +333,7 @@ def test_the_command_says_what_was_found(
     assert {"auc", "tpr_at_fpr_1e_2"} <= found["membership"].keys()
     assert main(["audit"]) == 0
     text = capsys.readouterr().out
-    assert text.count("\n") == 8 + len(honest.checks)
+    assert text.count("\n") == 10 + len(honest.record.checks)
     assert "nothing contradicts the claim" in text
 
 
@@ -275,6 +348,9 @@ def test_a_broken_step_ends_with_its_own_code_and_a_page(
     assert (printed["broken"], printed["verdict"]) == ("noise-off", "fail")
     assert printed["measured"]["epsilon"] > printed["claimed"]["epsilon"]
     assert json.loads((tmp_path / "audit" / "audit.json").read_text()) == printed
+    read = load_record(tmp_path / "audit")
+    assert read is not None
+    assert to_json(read) == printed
     page = (tmp_path / "audit" / "audit.html").read_text()
     assert "planted on purpose" in page
     assert page.count("data:image/png;base64,") == 3
@@ -289,6 +365,7 @@ def test_a_broken_step_ends_with_its_own_code_and_a_page(
         ("--seed", "-1"),
         ("--break", "all"),
         ("--epsilon", "0"),
+        ("--sample-rate", "2"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from tests.simulations.test_results import SAID
 
 from veilface_common.page import package_text
 from veilface_simulations import findings, plots, report
@@ -223,6 +224,23 @@ def test_a_hundred_organisations_still_make_a_report(made_up: MakeResult) -> Non
     assert "13 of 100 alone" in text
     assert all(name in text.split("<svg")[1] for name in ("site-0<", "site-99<"))
     assert len(text) < 1_000_000
+
+
+def test_reported_figures_stand_beside_the_true_ones(made_up: MakeResult) -> None:
+    """The noised histograms are drawn, and the caption holds both figures; else no such plot."""
+    result = made_up()
+    assert "as the organisations report them" not in report.render(result)
+    for tar, said in ((0.4, "TAR at FAR 1%: 40.0% (20.0% to 70.0%), true 50.0%"), (None, "")):
+        reported = dataclasses.replace(SAID, tar_at_far_1e_2=tar)
+        arm = dataclasses.replace(result.arms[0], reported=reported)
+        page = Page(report.render(dataclasses.replace(result, arms=(arm, *result.arms[1:]))))
+        words = " ".join(page.words.split())
+        assert not page.open
+        assert "Equal error rate: 12.0% (10.0% to 15.0%), true 11.0%." in words
+        assert said in words
+        assert ("TAR at FAR 1%:" in words) == (tar is not None)
+        ids = page.values("id")
+        assert len(ids) == len(set(ids))
 
 
 def test_a_private_run_says_what_was_spent_and_what_it_cost(made_up: MakeResult) -> None:

@@ -8,10 +8,23 @@ from pathlib import Path
 import pytest
 
 from veilface_common.errors import ArtifactError
+from veilface_common.score_histograms import BINS, Reported
 from veilface_simulations import results
 from veilface_simulations.results import Result
 
 MakeResult = Callable[..., Result]
+SAID = Reported(
+    eer=0.12,
+    low=0.1,
+    high=0.15,
+    tar_at_far_1e_2=0.4,
+    tar_low=0.2,
+    tar_high=0.7,
+    organisations=2,
+    deviation=4.5,
+    genuine_histogram=(3.5, -1.25) * (BINS // 2),
+    impostor_histogram=(-2.0, 9.0) * (BINS // 2),
+)
 
 
 def test_result_survives_its_file(made_up: MakeResult, tmp_path: Path) -> None:
@@ -23,6 +36,18 @@ def test_result_survives_its_file(made_up: MakeResult, tmp_path: Path) -> None:
     assert loaded.arms[0].loss == (2.0, None, 1.5)
     arms = (dataclasses.replace(result.arms[0], loss=(2.0, None, 1.5)), *result.arms[1:])
     assert loaded == dataclasses.replace(result, arms=arms)
+
+
+def test_reported_figures_survive_the_file(made_up: MakeResult, tmp_path: Path) -> None:
+    """An arm holds what was reported of it, or null; files from before have no such key."""
+    result = made_up()
+    arms = (dataclasses.replace(result.arms[0], reported=SAID), *result.arms[1:])
+    results.save_result(dataclasses.replace(result, arms=arms), tmp_path / "result.json")
+    assert results.load_result(tmp_path).arms[0].reported == SAID
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["arms"][1]["reported"] is None
+    del written["arms"][0]["reported"]
+    assert results.from_json(written).arms[0].reported is None
 
 
 def test_keys_that_others_read(made_up: MakeResult, tmp_path: Path) -> None:
@@ -42,9 +67,12 @@ def test_keys_that_others_read(made_up: MakeResult, tmp_path: Path) -> None:
 def test_every_written_key_is_documented(made_up: MakeResult) -> None:
     """The schema's page names every key of a result, an arm and the figures."""
     page = (Path(__file__).parents[2] / "docs" / "result-schema.md").read_text()
-    written = results.to_json(made_up())
+    result = made_up()
+    said = dataclasses.replace(result.arms[0], reported=SAID)
+    written = results.to_json(dataclasses.replace(result, arms=(said, *result.arms[1:])))
     arm = written["arms"][0]
-    for key in (*written, *arm, *arm["figures"], *arm["pairs"]):
+    reported = arm["reported"]
+    for key in (*written, *arm, *arm["figures"], *arm["pairs"], *reported):
         assert key in page, key
 
 

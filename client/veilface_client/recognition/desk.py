@@ -36,6 +36,7 @@ from veilface_common import typed_json
 from veilface_common.crypto.signing import SigningKey, load_signing_key
 from veilface_common.errors import AccessDenied, ConfigError, VaultError
 
+LENIENT = 0.1
 _KINDS: Mapping[Action, Kind] = {
     "enrol": "enrolled",
     "add": "added",
@@ -290,33 +291,49 @@ class Desk:
         text = json.dumps(typed_json.to_json(found), sort_keys=True).encode()
         self.vault.set_secret(_calibration_name(found.question, self.model), text)
 
-    def line(self, question: Question) -> Line:
+    def line(self, question: Question, comparisons: int = 1) -> Line:
         """Return where the line is drawn: as calibrated, else as the model's manifest says.
+
+        Args:
+            question: of which the answer is.
+            comparisons: with how many templates a probe is compared for it. The best of them
+                counts, so each is one more chance to be mistaken.
 
         Raises:
             ConfigError: neither says anything.
         """
-        people = len(self.names())
         own = self.calibration(question)
-        if own is not None:
-            threshold = own.threshold_for(max(1, people))
-            return Line(threshold=threshold, strong=max(own.strong, threshold), warning=own.warning)
-        return self._line_of_model(question, people)
+        if own is None:
+            return self._line_of_model(question, comparisons)
+        threshold = own.threshold_for(max(1, len(self.names())))
+        return Line(threshold=threshold, strong=max(own.strong, threshold), warning=own.warning)
 
-    def _line_of_model(self, question: Question, people: int) -> Line:
+    def lenient(self) -> float:
+        """Return the cosine below which two photographs do not even look alike.
+
+        It is what one pair of strangers in ten has: too low to recognise anybody by, and as much
+        as may be asked of two photographs of one person before either is enrolled.
+        """
+        known = self.embedder.impostors
+        loosest = known.threshold(LENIENT)[0] if known else 1.0
+        return min(loosest, self.line("verify").threshold)
+
+    def _line_of_model(self, question: Question, comparisons: int) -> Line:
         known = self.embedder.impostors
         if known is None:
             raise ConfigError(
                 "expected a threshold, got a model that says nothing of strangers",
                 hint="veilface calibrate --impostors folder:PATH chooses one",
             )
-        rate = self.settings.false_match_rate
-        if question == "identify":  # each of the gallery's people is one more chance to be mistaken
-            rate = self.settings.false_positive_rate / max(1, people)
+        rates = {
+            "verify": self.settings.false_match_rate,
+            "identify": self.settings.false_positive_rate,
+        }
+        rate = rates[question] / max(1, comparisons)
         threshold, given = known.threshold(rate)
         warning = f"the threshold is of the model's maker, from {known.people} people"
         if given > rate * (1 + 1e-9):
-            warning += f"; they are too few for a rate of {rate:.2g}"
+            warning += f"; they are too few for a rate of {rates[question]:g}"
         strong, _ = known.threshold(rate * STRICTER)
         return Line(threshold=threshold, strong=strong, warning=warning)
 

@@ -96,8 +96,8 @@ def enrol(
     Raises:
         AccessDenied: they may not.
         ConfigError: the name is no name, or there are too many photographs.
-        DataError: the name is taken, the face is enrolled under another name, or the photographs
-            do not show one person.
+        DataError: the name is taken, the face is enrolled under another name, or no photograph
+            looks like another.
         FaceRefused: no photograph can be used.
         VaultError, LogError: it could not be written; nothing was enrolled.
     """
@@ -106,7 +106,7 @@ def enrol(
     _verify_free(desk, name)
     keep = desk.settings.keep_crops if keep_crops is None else keep_crops
     samples, left_out = samples_of(desk, photos, keep_crops=keep)
-    _verify_one_person(desk, samples)
+    samples, left_out = _of_one_person(desk, samples, left_out, len(photos))
     with desk.changes:
         _verify_free(desk, name)  # others may have been enrolled meanwhile
         if not twin:
@@ -141,10 +141,9 @@ def add(
     known = templates_of(desk, person, card)
     keeps = any(form.kind == "crop" for form in _forms(desk, person))
     samples, _ = samples_of(desk, photos, keep_crops=keeps or desk.settings.keep_crops)
-    threshold = desk.line("verify").threshold
     for sample in samples:
         vector = np.asarray(sample.vector, dtype=np.float32)
-        if known and best_score(vector, known) <= threshold:
+        if known and best_score(vector, known) <= desk.lenient():
             raise DataError(
                 "expected photographs of the same person, got one of somebody else",
                 hint="a photograph that the system does not recognise adds nothing to it",
@@ -268,23 +267,34 @@ def _verify_free(desk: Desk, name: str) -> None:
         )
 
 
-def _verify_one_person(desk: Desk, samples: Sequence[Sample]) -> None:
-    """Do nothing if every photograph looks like another of them.
+def _of_one_person(
+    desk: Desk, samples: Sequence[Sample], left_out: tuple[LeftOut, ...], total: int
+) -> tuple[list[Sample], tuple[LeftOut, ...]]:
+    """Return the photographs that look like another of them; the odd ones are left out too.
 
     Raises:
-        DataError: one does not.
+        DataError: none looks like another.
     """
     if len(samples) < 2:
-        return
+        return list(samples), left_out
     vectors = np.stack([np.asarray(sample.vector, np.float32) for sample in samples])
     cosines = vectors @ vectors.T
     np.fill_diagonal(cosines, -1)
-    alone = np.flatnonzero(cosines.max(1) <= desk.line("verify").threshold)
-    if len(alone) == len(samples) or (len(alone) and len(samples) > 2):
+    is_alone = cosines.max(1) <= desk.lenient()
+    if is_alone.all():
         raise DataError(
-            f"expected photographs of one person, got number {alone[0] + 1} unlike the rest",
-            hint="leave it out, or take a clearer one",
+            "expected photographs of one person, got ones that do not look alike",
+            hint="take them anew, one person in the same light, or give fewer",
         )
+    gone = {one.photo for one in left_out}
+    numbers = [number for number in range(1, total + 1) if number not in gone]
+    odd = tuple(
+        LeftOut(photo=number, reason="unlike the others", hint="leave it out or take a clearer one")
+        for number, alone in zip(numbers, is_alone, strict=True)
+        if alone
+    )
+    kept = [sample for sample, alone in zip(samples, is_alone, strict=True) if not alone]
+    return kept, tuple(sorted((*left_out, *odd), key=lambda one: one.photo))
 
 
 def _verify_new(desk: Desk, actor: Actor, samples: Sequence[Sample]) -> None:
@@ -293,8 +303,8 @@ def _verify_new(desk: Desk, actor: Actor, samples: Sequence[Sample]) -> None:
     Raises:
         DataError: somebody has; it is not said who.
     """
-    line = desk.line("identify")
     with desk.gallery() as gallery:
+        line = desk.line("identify", len(gallery))
         found = [match for sample in samples for match in gallery.search(sample.vector, 1)]
     for match in found:
         if match.cosine > line.strong:

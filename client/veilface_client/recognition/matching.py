@@ -17,7 +17,6 @@ from veilface_client.recognition.answers import (
     TOO_NEAR,
     UNUSABLE,
     Identification,
-    Line,
     Reason,
     Verification,
 )
@@ -46,12 +45,12 @@ def verify(
     """
     desk.verify_may(actor, "verify")
     person = desk.person(name)
-    subject, line = desk.vault.pseudonym(person), desk.line("verify")
+    subject = desk.vault.pseudonym(person)
     probe = _probe(desk, photo)  # slow, and says nothing yet: others may ask meanwhile
     with desk.log.exclusive():
         verify_allowed(desk.log, desk.settings.limits, actor, subject, desk.clock())
         try:
-            answer = _verified(desk, person, probe, card, line)
+            answer = _verified(desk, person, probe, card)
         except WrongKey:
             _write(desk, "verified", actor, "failed", subject, "card")
             raise
@@ -70,10 +69,10 @@ def identify(desk: Desk, actor: Actor, photo: bytes) -> Identification:
         VaultError, LogError: the answer could not be made or written down.
     """
     desk.verify_may(actor, "identify")
-    line, probe = desk.line("identify"), _probe(desk, photo)
+    probe = _probe(desk, photo)
     with desk.log.exclusive():
         verify_allowed(desk.log, desk.settings.limits, actor, None, desk.clock())
-        answer, person = _identified(desk, probe, line)
+        answer, person = _identified(desk, probe)
         subject = desk.vault.pseudonym(person) if person else None
         _write(desk, "identified", actor, "known" if person else "unknown", subject, answer.reason)
     if person:
@@ -111,25 +110,26 @@ def _verified(
     person: str,
     probe: NDArray[np.float32] | FaceRefused,
     card: str | None,
-    line: Line,
 ) -> Verification:
     templates = templates_of(desk, person, card)
     if not templates:  # of another model: there is nothing to compare with
         return Verification(match=False, band="none", reason=NOBODY, detail="enrol them again")
     if isinstance(probe, FaceRefused):
         return Verification(match=False, band="none", reason=UNUSABLE, detail=_advice(probe))
+    line = desk.line("verify", len(templates))
     band = line.band(best_score(probe, templates))
     reason: Reason = BELOW if band == "none" else ABOVE
     return Verification(match=band != "none", band=band, reason=reason, warning=line.warning)
 
 
 def _identified(
-    desk: Desk, probe: NDArray[np.float32] | FaceRefused, line: Line
+    desk: Desk, probe: NDArray[np.float32] | FaceRefused
 ) -> tuple[Identification, str | None]:
     """Return the answer, and the vault's name for the person where it names one."""
     if isinstance(probe, FaceRefused):
         return Identification(answer=None, reason=UNUSABLE, detail=_advice(probe)), None
     with desk.gallery() as gallery:
+        line = desk.line("identify", len(gallery))
         found = gallery.search(probe, 2) if len(gallery) else []
         names = [desk.name_of(match.person) for match in found]
     if not found:

@@ -9,8 +9,9 @@ Rules, in the order in which `State.after` applies them:
 1. sequence numbers count up from 1 without a gap; `previous` is the hash before (zeros at first)
 2. `hash` is the hash of what the entry says
 3. the signature is that of the key in force
-4. the first entry, and only it, registers the data set; a policy stands before the first reserve
-5. a reservation's event is understood, of the policy's unit, and is settled at most once
+4. the first entry, and only it, registers the data set; a policy stands before the first charge
+5. the event of a charge is understood and of the policy's unit; a reservation is settled at most
+   once; a release takes everybody once, and needs no settling: it counts as it stands
 6. a key is replaced only by an entry that the old key signs and the new one accepts: without the
    second, a stranger's history could hand itself over to an organisation's key
 """
@@ -21,15 +22,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from json.encoder import encode_basestring as _quoted
 from typing import Any, Literal, get_args
 
 from veilface_common.budget import events
-from veilface_common.budget.events import Mechanism
+from veilface_common.budget.events import Event, Mechanism
 from veilface_common.budget.policy import Policy, policy_from_body
 from veilface_common.crypto.signing import SigningKey, VerifyKey, parse_verify_key
 from veilface_common.errors import BudgetError, KeyFileError, LedgerError, SignatureError
 
-Kind = Literal["registered", "policy", "reserve", "settle", "refuse", "key-rotated", "note"]
+Kind = Literal[
+    "registered", "policy", "reserve", "settle", "release", "refuse", "key-rotated", "note"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 FIRST_PREVIOUS = bytes(32)
 _DOMAIN = b"veilface ledger entry 1\0"
@@ -71,7 +75,7 @@ class State:
     head: Head
     key: VerifyKey
     policy: Policy | None = None
-    steps: Mapping[Mechanism, int]  # reserved, settled or not
+    steps: Mapping[Mechanism, int]  # reserved, settled or not, and released
     unsettled: frozenset[int]  # sequence numbers of reservations
 
     @classmethod
@@ -119,6 +123,8 @@ class State:
                 return self._reserved(entry)
             case "settle":
                 return self._settled(int(entry.content["reservation"]))
+            case "release":
+                return self._released(entry)
             case "key-rotated":
                 key = parse_verify_key(entry.content["public_key"].encode())
                 accepted = bytes.fromhex(entry.content["accepted"])
@@ -132,12 +138,21 @@ class State:
         return replace(self, policy=policy)
 
     def _reserved(self, entry: Entry) -> State:
+        charged = self._charged(events.from_body(entry.content["event"]))
+        return replace(charged, unsettled=self.unsettled | {entry.sequence})
+
+    def _released(self, entry: Entry) -> State:
         event = events.from_body(entry.content["event"])
+        if not event.takes_everybody_once:
+            raise LedgerError("expected a release that takes everybody once, got another event")
+        return self._charged(event)
+
+    def _charged(self, event: Event) -> State:
         if self.policy is None or event.unit != self.policy.unit:
-            raise LedgerError("expected a policy of the event's unit before a reservation")
+            raise LedgerError("expected a policy of the event's unit before a charge")
         steps = dict(self.steps)
         steps[event.mechanism] = steps.get(event.mechanism, 0) + event.steps
-        return replace(self, steps=steps, unsettled=self.unsettled | {entry.sequence})
+        return replace(self, steps=steps)
 
     def _settled(self, reservation: int) -> State:
         if reservation not in self.unsettled:
@@ -156,18 +171,16 @@ def canonical(value: object) -> str:
     )
 
 
-def entry_hash(sequence: int, time: str, kind: str, body: str, previous: bytes) -> bytes:
-    """Return the hash of an entry, [32]."""
-    text = canonical(
-        {
-            "body": body,
-            "kind": kind,
-            "previous": previous.hex(),
-            "sequence": sequence,
-            "time": time,
-        }
+def entry_hash(
+    sequence: int, time: str, kind: str, body: str, previous: bytes, domain: bytes = _DOMAIN
+) -> bytes:
+    """Return the hash of an entry, [32]; `domain` says of what it is one."""
+    # `canonical` of these five, three times as fast: a log of a million is verified at each start
+    text = (
+        f'{{"body":{_quoted(body)},"kind":{_quoted(kind)},"previous":"{previous.hex()}",'
+        f'"sequence":{sequence},"time":{_quoted(time)}}}'
     )
-    return hashlib.sha256(_DOMAIN + text.encode()).digest()
+    return hashlib.sha256(domain + text.encode()).digest()
 
 
 def rotation(head: Head, key: SigningKey) -> dict[str, object]:

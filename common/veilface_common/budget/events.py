@@ -46,6 +46,11 @@ class Event:
     mechanism: Mechanism
     steps: int
 
+    @property
+    def takes_everybody_once(self) -> bool:
+        """Whether it is one step that takes every unit: what a release of figures is."""
+        return self.mechanism.sample_rate == 1 and self.steps == 1
+
     def __post_init__(self) -> None:
         _verify("unit", self.unit, "one of " + ", ".join(UNITS), self.unit in UNITS)
         whole = type(self.steps) is int and 1 <= self.steps <= MAX_STEPS

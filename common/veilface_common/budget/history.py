@@ -43,6 +43,19 @@ class Reserved:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Released:
+    """Figures that were charged before they left; there is nothing to settle."""
+
+    sequence: int
+    time: str
+    event: Event
+    run: str | None
+    what: str | None  # which figures
+    held_out_share: float | None  # of the organisation's people: those whom they are of
+    random: str | None  # where the noise came from
+
+
+@dataclass(frozen=True, kw_only=True)
 class Refused:
     """A request that the policy did not allow; nothing was charged."""
 
@@ -84,9 +97,15 @@ class History:
     newest: str  # time of the newest entry
     state: State  # after all entries
     reserved: tuple[Reserved, ...]
+    released: tuple[Released, ...]
     refused: tuple[Refused, ...]
     policies: tuple[PolicyChange, ...]  # at least one
     notes: tuple[Note, ...]
+
+    @property
+    def charges(self) -> tuple[Reserved | Released, ...]:
+        """All that counts, in the order in which it was charged."""
+        return tuple(sorted((*self.reserved, *self.released), key=lambda item: item.sequence))
 
 
 def read_history(path: Path, key: VerifyKey) -> History:
@@ -116,6 +135,7 @@ def history_of(entries: Iterable[Entry], key: VerifyKey) -> History:
         newest=kept[-1].time,
         state=state,
         reserved=_reserved(kept),
+        released=tuple(_released(entry) for entry in kept if entry.kind == "release"),
         refused=tuple(_refused(entry) for entry in kept if entry.kind == "refuse"),
         policies=_policies(kept),
         notes=tuple(_note(entry) for entry in kept if entry.kind in {"note", "key-rotated"}),
@@ -166,6 +186,19 @@ def _charge(entry: Entry) -> Reserved:
         units_declared=_recorded(context, "units_declared", int),
         head=_recorded(context, "head", str),
         trained=_recorded(context, "trained", str),
+        random=_recorded(context, "random", str),
+    )
+
+
+def _released(entry: Entry) -> Released:
+    context = _context(entry)
+    return Released(
+        sequence=entry.sequence,
+        time=entry.time,
+        event=events.from_body(entry.content["event"]),
+        run=_recorded(context, "run", str),
+        what=_recorded(context, "what", str),
+        held_out_share=_recorded(context, "held_out_share", float),
         random=_recorded(context, "random", str),
     )
 

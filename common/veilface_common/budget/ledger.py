@@ -6,7 +6,8 @@
 
 `reserve` writes the charge and waits for the disk before it returns; only then may a gradient be
 taken. `settle` says what came of it. What was reserved counts in full, settled or not, so a crash,
-a lost message or a refused round can only over-count. Opening verifies every entry; a reservation
+a lost message or a refused round can only over-count. `release` charges in the same way for figures
+that leave at once; there is nothing to settle. Opening verifies every entry; a reservation
 and the check that it fits are one transaction, so two processes never overspend together.
 
 The file alone cannot show that it is the newest: whoever copies an old one back turns time back.
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from veilface_common import typed_json
 from veilface_common.budget.accountant import Epsilon, epsilon, largest_steps
@@ -63,9 +64,10 @@ class Registration:
 
 
 class Reservation:
-    """A charge that is on disk: what training asks for before its first gradient.
+    """A charge that is on disk: what is asked for before a gradient or a figure is computed.
 
-    `Ledger.reserve` alone makes one that `Ledger.settle` takes, and it buys one event, once.
+    `Ledger.reserve` alone makes one that `Ledger.settle` takes, and it buys one event, once; so
+    does one of `Ledger.release`.
     """
 
     def __init__(self, number: int, event: Event, head: Head) -> None:
@@ -132,11 +134,11 @@ class Ledger:
 
     @property
     def steps(self) -> Mapping[Mechanism, int]:
-        """How many steps of each mechanism were reserved."""
+        """How many steps of each mechanism were reserved or released."""
         return self._state.steps
 
     def spent(self) -> Epsilon:
-        """Return the epsilon of all reservations so far, at the policy's delta."""
+        """Return the epsilon of all charges so far, at the policy's delta."""
         return epsilon(self._state.steps, self.policy.delta)
 
     def steps_left(self, mechanism: Mechanism) -> int:
@@ -151,14 +153,21 @@ class Ledger:
             BudgetExceeded: the policy does not allow it; the refusal is an entry too.
             LedgerError: the ledger cannot be written, or is not what it was.
         """
-        body = {"event": to_body(event), "context": dict(context)}
-        with self._writing() as connection:
-            refusal = self._refusal(event)
-            if refusal is None:
-                self._append(connection, "reserve", body)
-                return Reservation(self.head.sequence, event, self.head)
-            self._append(connection, "refuse", {**body, "reason": str(refusal)})
-        raise refusal
+        return self._charge("reserve", event, context)
+
+    def release(self, event: Event, context: Mapping[str, object]) -> Reservation:
+        """Charge for figures that are about to leave; return when that is on disk.
+
+        There is nothing to settle: what is charged counts, whether the figures leave or not.
+
+        Raises:
+            BudgetError: `event` is not one step that takes everybody.
+            BudgetExceeded: the policy does not allow it; the refusal is an entry too.
+            LedgerError: the ledger cannot be written, or is not what it was.
+        """
+        if not event.takes_everybody_once:
+            raise BudgetError(f"expected a release that takes everybody once, got {event}")
+        return self._charge("release", event, context)
 
     def settle(self, reservation: Reservation, outcome: Mapping[str, object]) -> None:
         """Say what came of a reservation. The charge stays as it is.
@@ -224,11 +233,26 @@ class Ledger:
                 hint="an old copy was put back? Restore the newest; see docs/ledger.md",
             )
 
-    def _refusal(self, event: Event) -> BudgetExceeded | None:
-        """Return why the policy does not allow `event` on top of all that is reserved, if so."""
+    def _charge(
+        self, kind: Literal["reserve", "release"], event: Event, context: Mapping[str, object]
+    ) -> Reservation:
+        body = {"event": to_body(event), "context": dict(context)}
+        with self._writing() as connection:
+            refusal = self._refusal(kind, event)
+            if refusal is None:
+                self._append(connection, kind, body)
+                return Reservation(self.head.sequence, event, self.head)
+            self._append(connection, "refuse", {**body, "reason": str(refusal)})
+        raise refusal
+
+    def _refusal(self, kind: Literal["reserve", "release"], event: Event) -> BudgetExceeded | None:
+        """Return why the policy does not allow `event` on top of all that is charged, if so."""
         policy = self.policy
         try:
-            policy.verify_allows(event)
+            if kind == "release":
+                policy.verify_allows_release(event)
+            else:
+                policy.verify_allows(event)
         except BudgetExceeded as error:
             return error
         total = total_steps([event])

@@ -3,9 +3,9 @@
 unit = "identity"            # whom epsilon speaks of: a person, or a single image
 epsilon = 8.0                # never more than this, over all runs, at
 delta = 1e-5
-min_noise_multiplier = 0.5   # the least noise of a step
-max_sample_rate = 0.5        # the largest share of units in a step
-max_steps_per_round = 1000
+min_noise_multiplier = 0.5   # the least noise of a step, and of a release of figures
+max_sample_rate = 0.5        # the largest share of units in a step of training
+max_steps_per_round = 1000   # of training
 """
 
 from __future__ import annotations
@@ -52,19 +52,28 @@ class Policy:
         )
 
     def verify_allows(self, event: Event) -> None:
-        """Do nothing if one event, whatever was spent, keeps to the policy.
+        """Do nothing if one event of training, whatever was spent, keeps to the policy.
 
         Raises:
             BudgetExceeded: it does not.
         """
-        mechanism = event.mechanism
-        _allow("unit", event.unit, self.unit, event.unit == self.unit)
-        noise, least = mechanism.noise_multiplier, self.min_noise_multiplier
-        _allow("noise_multiplier", noise, f"at least {least:g}", noise >= least)
-        rate, most = mechanism.sample_rate, self.max_sample_rate
+        self.verify_allows_release(event)
+        rate, most = event.mechanism.sample_rate, self.max_sample_rate
         _allow("sample_rate", rate, f"at most {most:g}", rate <= most)
         steps = self.max_steps_per_round
         _allow("steps", event.steps, f"at most {steps}", event.steps <= steps)
+
+    def verify_allows_release(self, event: Event) -> None:
+        """Do nothing if a release of figures, whatever was spent, keeps to the policy.
+
+        It takes everybody, once: what limits the steps of training does not speak of it.
+
+        Raises:
+            BudgetExceeded: it does not.
+        """
+        _allow("unit", event.unit, self.unit, event.unit == self.unit)
+        noise, least = event.mechanism.noise_multiplier, self.min_noise_multiplier
+        _allow("noise_multiplier", noise, f"at least {least:g}", noise >= least)
 
 
 def load_policy(path: Path) -> Policy:

@@ -1,8 +1,8 @@
 """The privacy budget of a data set as one value: what was spent, on what, and what it means.
 
 `read_report` verifies a ledger and adds it up; `to_json` writes the result as docs/budget-report.md
-has it. Epsilons are those of `accountant.epsilon` over reservations, settled or not; a mean of
-epsilons means nothing and stands nowhere.
+has it. Epsilons are those of `accountant.epsilon` over all charges: reservations, settled or not,
+and releases of figures; a mean of epsilons means nothing and stands nowhere.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from veilface_common.budget.history import (
     Note,
     PolicyChange,
     Refused,
+    Released,
     Reserved,
     read_history,
 )
@@ -66,20 +67,30 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The reservations that name the same run."""
+    """The charges that name the same run: reservations, and releases of figures."""
 
     name: str | None
-    first: str  # time of its first reservation
+    first: str  # time of its first charge
     last: str
     reservations: int
+    releases: int
     rounds: int | None  # planned
-    steps: int
+    steps: int  # of training
     plans: tuple[Plan, ...]
     sent: int
     failed: int
     unsettled: int
-    epsilon: Epsilon  # of its own steps alone
-    cumulative: Epsilon  # of all steps up to its last
+    epsilon: Epsilon  # of its own charges alone
+    cumulative: Epsilon  # of all charges up to its last
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """Figures that left, and what they cost."""
+
+    released: Released
+    alone: Epsilon  # of this release, had there been nothing else
+    more: float  # by so much less would be spent without it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +136,8 @@ class BudgetReport:
     translations: tuple[Translation, ...]
     remaining: Remaining
     steps: tuple[Steps, ...]
-    runs: tuple[Run, ...]  # in the order of their first reservations
+    runs: tuple[Run, ...]  # in the order of their first charges
+    releases: tuple[Release, ...]
     curve: tuple[Point, ...]
     unsettled: tuple[Reserved, ...]
     refused: tuple[Refused, ...]
@@ -174,7 +186,8 @@ def report_of(history: History, key: VerifyKey, written: str) -> BudgetReport:
         translations=translations(policy.unit, steps, policy.delta, spent.charged),
         remaining=_remaining(history, policy, spent),
         steps=tuple(_steps(mechanism, count) for mechanism, count in sorted(steps.items())),
-        runs=_runs(history.reserved, policy.delta),
+        runs=_runs(history.charges, policy.delta),
+        releases=_releases(history, policy.delta, spent),
         curve=_curve(history, policy.delta),
         unsettled=tuple(charge for charge in history.reserved if not charge.settled),
         refused=history.refused,
@@ -229,30 +242,51 @@ def _remaining(history: History, policy: Policy, spent: Epsilon) -> Remaining:
     return Remaining(epsilon=left, plan=plan, steps=more, rounds=more // plan.steps, reason=None)
 
 
-def _runs(reserved: Sequence[Reserved], delta: float) -> tuple[Run, ...]:
+def _runs(charges: Sequence[Reserved | Released], delta: float) -> tuple[Run, ...]:
     """Return the runs; a run's own epsilon and the one so far are of other steps, never added."""
-    grouped: dict[str | None, list[Reserved]] = {}
-    for charge in reserved:
+    grouped: dict[str | None, list[Reserved | Released]] = {}
+    for charge in charges:
         grouped.setdefault(charge.run, []).append(charge)
-    return tuple(_run(charges, reserved, delta) for charges in grouped.values())
+    return tuple(_run(own, charges, delta) for own in grouped.values())
 
 
-def _run(charges: Sequence[Reserved], reserved: Sequence[Reserved], delta: float) -> Run:
-    last = charges[-1]
-    until = (charge.event for charge in reserved if charge.sequence <= last.sequence)
+def _run(
+    own: Sequence[Reserved | Released], charges: Sequence[Reserved | Released], delta: float
+) -> Run:
+    last = own[-1]
+    until = (charge.event for charge in charges if charge.sequence <= last.sequence)
+    reserved = [charge for charge in own if isinstance(charge, Reserved)]
     return Run(
         name=last.run,
-        first=charges[0].time,
+        first=own[0].time,
         last=last.time,
-        reservations=len(charges),
-        rounds=last.rounds,
-        steps=sum(charge.event.steps for charge in charges),
-        plans=_plans(charges),
-        sent=sum(charge.outcome == "sent" for charge in charges),
-        failed=sum(charge.outcome == "failed" for charge in charges),
-        unsettled=sum(not charge.settled for charge in charges),
-        epsilon=epsilon(total_steps(charge.event for charge in charges), delta),
+        reservations=len(reserved),
+        releases=len(own) - len(reserved),
+        rounds=reserved[-1].rounds if reserved else None,
+        steps=sum(charge.event.steps for charge in reserved),
+        plans=_plans(reserved),
+        sent=sum(charge.outcome == "sent" for charge in reserved),
+        failed=sum(charge.outcome == "failed" for charge in reserved),
+        unsettled=sum(not charge.settled for charge in reserved),
+        epsilon=epsilon(total_steps(charge.event for charge in own), delta),
         cumulative=epsilon(total_steps(until), delta),
+    )
+
+
+def _releases(history: History, delta: float, spent: Epsilon) -> tuple[Release, ...]:
+    """Return each release with its price; those of one mechanism have the same."""
+    prices: dict[Mechanism, tuple[Epsilon, float]] = {}
+    for released in history.released:
+        mechanism = released.event.mechanism
+        if mechanism not in prices:
+            others = dict(history.state.steps)
+            others[mechanism] -= 1
+            more = spent.charged - epsilon(others, delta).charged
+            prices[mechanism] = epsilon({mechanism: 1}, delta), more
+    return tuple(
+        Release(released=item, alone=alone, more=more)
+        for item in history.released
+        for alone, more in [prices[item.event.mechanism]]
     )
 
 
@@ -281,14 +315,14 @@ def _plans(charges: Sequence[Reserved]) -> tuple[Plan, ...]:
 
 
 def _curve(history: History, delta: float) -> tuple[Point, ...]:
-    """Return the budget after evenly chosen reservations, the first and the last, and now."""
-    reserved = history.reserved
-    shown = {round(index * (len(reserved) - 1) / max(1, _POINTS - 1)) for index in range(_POINTS)}
-    if len(reserved) <= _POINTS:
-        shown = set(range(len(reserved)))
+    """Return the budget after evenly chosen charges, the first and the last, and now."""
+    charges = history.charges
+    shown = {round(index * (len(charges) - 1) / max(1, _POINTS - 1)) for index in range(_POINTS)}
+    if len(charges) <= _POINTS:
+        shown = set(range(len(charges)))
     steps: dict[Mechanism, int] = {}
     points = []
-    for index, charge in enumerate(reserved):
+    for index, charge in enumerate(charges):
         mechanism = charge.event.mechanism
         steps[mechanism] = steps.get(mechanism, 0) + charge.event.steps
         if index in shown:

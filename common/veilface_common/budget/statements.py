@@ -79,8 +79,8 @@ def all_statements(history: History) -> dict[str, Sequence[Statement]]:
     return {
         "record": record(history, unit),
         "assumptions": assumptions(history, unit),
-        "not_covered": NOT_COVERED,
-        "who_sees_what": WHO_SEES_WHAT,
+        "not_covered": (*NOT_COVERED, _figures(history)),
+        "who_sees_what": (*WHO_SEES_WHAT, *([_WHO_SEES_FIGURES] if history.released else [])),
     }
 
 
@@ -113,25 +113,26 @@ def warnings(history: History, spent: float) -> tuple[str, ...]:
 
 
 def _random_warnings(history: History) -> list[str]:
-    origins = Counter(charge.random for charge in history.reserved)
+    origins = Counter(charge.random for charge in history.charges)
     found = []
     if origins[SEEDED]:
         found.append(
-            f"THE NOISE CAN BE REMOVED. That of {_of(origins[SEEDED], len(history.reserved))} "
+            f"THE NOISE CAN BE REMOVED. That of {_of(origins[SEEDED], history)} "
             "came from a seed: whoever knows the seed can subtract it, and epsilon then bounds "
             "nothing. Fit for simulations alone, never for photographs of real people."
         )
     others = origins.total() - origins[SEEDED] - origins[SECURE]
     if others:
         found.append(
-            f"Where the noise of {_of(others, len(history.reserved))} came from is not recorded. "
+            f"Where the noise of {_of(others, history)} came from is not recorded. "
             "Take it for noise that can be predicted, and so for no protection."
         )
     return found
 
 
-def _of(count: int, total: int) -> str:
-    return f"{count:,} of {total:,} reservations"
+def _of(count: int, history: History) -> str:
+    what = "reservations and releases" if history.released else "reservations"
+    return f"{count:,} of {len(history.charges):,} {what}"
 
 
 def _times(count: int, noun: str = "") -> str:
@@ -166,8 +167,9 @@ def record(history: History, unit: Unit) -> tuple[Statement, ...]:
         ),
         Statement(
             title="What is released",
-            text="Updates of a face recognition network, one for each reservation. Whatever is "
-            "computed from them later costs nothing more.",
+            text="Updates of a face recognition network, one for each reservation"
+            + (_AND_HISTOGRAMS if history.released else "")
+            + ". Whatever is computed from them later costs nothing more.",
         ),
         Statement(
             title="Mechanism",
@@ -175,12 +177,14 @@ def record(history: History, unit: Unit) -> tuple[Statement, ...]:
             "by a coin of its own (Poisson sampling); what each gives (a gradient, or the scatter "
             "of its photographs' embeddings) is clipped to length C; "
             "Gaussian noise of standard deviation sigma times C is added to every coordinate of "
-            "the sum. A step that happens to take nobody is a step too.",
+            "the sum. A step that happens to take nobody is a step too."
+            + (_HISTOGRAM_MECHANISM if history.released else ""),
         ),
         Statement(
             title="Accounting",
-            text="All reservations of this ledger together, settled or not, over all runs, models "
-            "and federations, whatever each was chosen to follow. Two accountants, each an upper "
+            text="All charges of this ledger together, reservations, settled or not, and releases "
+            "of figures, over all runs, models and federations, whatever each was chosen to "
+            "follow. Two accountants, each an upper "
             "bound: Rényi differential privacy (Opacus) and privacy loss distributions "
             "(dp-accounting). The larger epsilon counts.",
         ),
@@ -228,7 +232,7 @@ def assumptions(history: History, unit: Unit) -> tuple[Statement, ...]:
 
 
 def _random(history: History) -> str:
-    origins = {charge.random for charge in history.reserved}
+    origins = {charge.random for charge in history.charges}
     if origins <= {SECURE}:
         return (
             "The noise is a ChaCha20 keystream whose key is drawn from the operating system, anew "
@@ -237,7 +241,7 @@ def _random(history: History) -> str:
         )
     return (
         "Some or all of the noise came from a seed, or its origin is not recorded: for those "
-        "reservations the bound does not hold against anybody who knows or guesses the seed."
+        "charges the bound does not hold against anybody who knows or guesses the seed."
     )
 
 
@@ -274,11 +278,6 @@ NOT_COVERED: Sequence[Statement] = (
         text="Its name, and how many people and photographs it declares, are public.",
     ),
     Statement(
-        title="Counts, losses and accuracies",
-        text="They are not charged because they do not leave. Whoever publishes figures measured "
-        "on these people releases something that is not in this ledger.",
-    ),
-    Statement(
         title="What is true of people in general",
         text="The model learns what faces are like. That it then recognises somebody who was "
         "never in the data is its purpose, and no loss of privacy in this sense.",
@@ -288,6 +287,32 @@ NOT_COVERED: Sequence[Statement] = (
         text="Deleting a person's photographs gives no budget back: what was released stays.",
     ),
 )
+
+_AND_HISTOGRAMS = (
+    ", and noised histograms of scores, one pair for each release of figures: how alike two "
+    "photographs of one person, and of two people, are to a model"
+)
+_HISTOGRAM_MECHANISM = (
+    " A release of figures is one step that takes everybody who is held out: each person gives one "
+    "score of two photographs at most, and is compared with one other at most in each of several "
+    "matchings; C is how far one unit can move the counts."
+)
+_WHO_SEES_FIGURES = Statement(
+    title="Figures",
+    text="The coordinator sees this organisation's histograms of scores, with their noise; whoever "
+    "gets its record of them sees their sum over all organisations. Epsilon bounds that too.",
+)
+
+
+def _figures(history: History) -> Statement:
+    """Return what is said of figures that were measured on the organisation's people."""
+    charged = "But for the releases that are listed they " if history.released else "They "
+    return Statement(
+        title="Counts, losses and accuracies",
+        text=charged + "are not charged because they do not leave. Whoever publishes figures "
+        "measured on these people releases something that is not in this ledger.",
+    )
+
 
 WHO_SEES_WHAT: Sequence[Statement] = (
     Statement(

@@ -12,6 +12,7 @@ from veilface_common.errors import LedgerError
 
 BUSY_SECONDS = 60.0
 _COLUMNS = "sequence, time, kind, body, previous, hash, signature"
+_TYPES = (int, str, str, str, bytes, bytes, bytes)
 TABLES = """
 CREATE TABLE entries (
   sequence INTEGER PRIMARY KEY,
@@ -56,12 +57,19 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def entries_after(connection: sqlite3.Connection, after: int) -> Iterator[Entry]:
-    """Yield the entries after a sequence number, as they are stored."""
+    """Yield the entries after a sequence number, as they are stored.
+
+    Raises:
+        LedgerError: a row is not even of the table's types, as only damaged pages give them.
+    """
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM entries WHERE sequence > ? ORDER BY sequence",  # noqa: S608 -- our own columns
         (after,),
     )
-    for sequence, time, kind, body, previous, digest, signature in rows:
+    for number, row in enumerate(rows, start=after + 1):
+        if tuple(map(type, row)) != _TYPES:
+            raise LedgerError(f"entry {number}: expected an entry, got a damaged row")
+        sequence, time, kind, body, previous, digest, signature = row
         yield Entry(
             sequence=sequence,
             time=time,

@@ -28,7 +28,15 @@ from cryptography.hazmat.primitives.serialization import (
 from veilface_common.errors import KeyFileError, SignatureError
 from veilface_common.files import PUBLIC, write_atomically
 
-Purpose = Literal["ledger-entry", "ledger-accepted", "round-record"]
+Purpose = Literal[
+    "ledger-entry",
+    "ledger-accepted",
+    "round-record",
+    "evaluation-record",
+    "log-entry",
+    "log-accepted",
+    "receipt",
+]
 
 
 @dataclass(frozen=True)

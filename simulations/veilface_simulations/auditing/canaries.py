@@ -1,46 +1,39 @@
 """One run in which half of the canaries are trained on, and what its releases tell of which half.
 
-The auditor knows everything but the coins: the weights before and after each round, everybody's
-gradient, the head's secret, how photographs were augmented. The update u of a round should be
-sum_i b_i g_i + sigma C z, with b_i whether canary i is trained on and g_i its clipped gradient; the
-auditor trusts neither sigma nor C, but reads both off u:
+The auditor knows everything but the coins: the weights before and after each round, what each
+canary gives, the head's secret, how photographs were augmented. The update u of a round should be
+sum_i b_i t_i g_i + sigma C z, with b_i whether canary i is trained on, t_i whether the round took
+it (with probability q) and g_i its clipped gradient or scatter; the auditor trusts neither sigma,
+C nor q, but reads them off u:
 
-    level    of the noise: what of u no canary's gradient explains
-    size     of a contribution: 1 by right; how far u goes along the sum of all gradients
-    score    the best linear guess of b_i - 1/2 from all rounds (Gauss and Markov; ridge)
-
-With every step taken by everybody (q = 1) the claim rests on noise and clipping alone.
+    level    of the noise: what of u nobody's gradient explains
+    size     of a contribution: 1 by right; how far u goes along the sum of all q g_i
+    score    the best linear guess of b_i - 1/2 from all rounds (Gauss and Markov; ridge), where
+             whom a round takes is noise as well, of variance q (1 - q) / 2 for each canary
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from veilface_client.noise import SeededNoise
-from veilface_client.private import ROUNDING, unit_gradient
-from veilface_client.units import Units, Views, units_of
+from veilface_client.units import Units, units_of
 from veilface_common.budget.ledger import Ledger, create_ledger
 from veilface_common.budget.policy import Policy
+from veilface_common.config import PrivacyConfig
 from veilface_common.crypto.signing import SigningKey
+from veilface_simulations.auditing.methods import Gradients, Method, Scatters
 from veilface_simulations.auditing.people import pattern_people
-from veilface_simulations.auditing.subject import (
-    Subject,
-    coins,
-    parameters,
-    registration,
-    release,
-)
+from veilface_simulations.auditing.subject import Subject, registration
 
 Progress = Callable[[int, int], None]  # (canaries looked at, in all)
+T = TypeVar("T")
 LEDGER = "ledger.db"
-LEARNING_RATE = 0.5  # a round then moves the weights by about a fiftieth of themselves
 _LEAST_LEVEL = 1e-6  # of noise, relative to C: where there is none
 _RANK = 1e-6  # smaller eigenvalues, relative to the largest, are rounding
 _LEAST_SIZE = 0.5  # of contributions: few canaries say little of it
@@ -51,10 +44,15 @@ class Plan:
     """How canaries are run."""
 
     canaries: int  # about half of them are trained on
-    steps: int  # each a round of its own, released and charged
+    learning_rates: tuple[float, ...]  # of each step, which is a round of its own
     epsilon: float  # of the policy
     delta: float
     seed: int  # of patterns, coins and noise
+
+    @property
+    def steps(self) -> int:
+        """How many steps are taken: released and charged one by one."""
+        return len(self.learning_rates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +64,20 @@ class Run:
     loss_drops: NDArray[np.float64]  # [canaries], from the first and the last weights alone
     levels: tuple[float, ...]  # of each round: the noise that was found / sigma C
     unexplained: int  # numbers of an update that a level is found from
+    contribution: float  # median length of what a canary gives to a round / C
+    sample_rate: float
+    offered: int  # canaries that a round could take, over all rounds
+    taken: int  # those that it took
     sent: int  # updates
     charged: int  # steps, as the ledger says
     claimed: float  # epsilon of the ledger
+
+
+def method_of(subject: Subject, learning_rates: tuple[float, ...]) -> Method:
+    """Return the method that the subject's configuration names."""
+    if subject.config.privacy.method == "whitening":
+        return Scatters(subject=subject)
+    return Gradients(subject=subject, learning_rates=learning_rates)
 
 
 def run_canaries(subject: Subject, plan: Plan, folder: Path, progress: Progress) -> Run:
@@ -80,6 +89,7 @@ def run_canaries(subject: Subject, plan: Plan, folder: Path, progress: Progress)
         folder: empty; the ledger is kept there.
         progress: told how many of all gradients and losses are done.
     """
+    method = method_of(subject, plan.learning_rates)
     everybody = _units(subject, plan)
     included = np.random.default_rng([plan.seed, 1]).random(plan.canaries) < 0.5
     trained_on = _chosen(everybody, included)
@@ -87,24 +97,21 @@ def run_canaries(subject: Subject, plan: Plan, folder: Path, progress: Progress)
     ledger = _start_ledger(folder / LEDGER, key, subject, plan)
     watch = _Watch(progress, plan.canaries * (plan.steps + 2))
     network = subject.start()
-    first = _losses(subject, network, everybody, plan.steps, watch)
-    evidence = Evidence(plan.canaries)
-    levels = []
+    first = np.array([*watch.each(method.losses(network, everybody, plan.steps))])
+    evidence = Evidence(plan.canaries, subject.plan.sample_rate)
+    given = np.empty((plan.canaries, method.size()), np.float32)
+    levels, lengths, taken = [], [], 0
     for step in range(plan.steps):
-        gradients = _gradients(subject, network, everybody, step, watch)
+        for row, found in enumerate(watch.each(method.contributions(network, everybody, step))):
+            given[row] = found
         reservation = ledger.reserve(subject.plan.event, {"round": step + 1, "run": "audit"})
-        update = release(
-            subject,
-            network,
-            trained_on,
-            reservation,
-            noise=SeededNoise(plan.steps * plan.seed + step),
-            step=step,
-            learning_rate=LEARNING_RATE,
-        )
+        seed = plan.steps * plan.seed + step
+        released = method.release(network, trained_on, reservation, seed=seed, step=step)
         ledger.settle(reservation, {"outcome": "sent"})
-        levels.append(evidence.add(gradients, update, subject.plan.max_gradient_norm))
-    last = _losses(subject, network, everybody, plan.steps, watch)
+        taken += released.taken
+        lengths.append(float(np.median(np.linalg.norm(given, axis=1))))
+        levels.append(evidence.add(given, released.update, subject.plan.max_gradient_norm))
+    last = np.array([*watch.each(method.losses(network, everybody, plan.steps))])
     read_back = Ledger(folder / LEDGER, key)
     deviation = subject.plan.noise_multiplier * subject.plan.max_gradient_norm
     return Run(
@@ -112,7 +119,11 @@ def run_canaries(subject: Subject, plan: Plan, folder: Path, progress: Progress)
         scores=evidence.scores(),
         loss_drops=first - last,
         levels=tuple(level / deviation for level in levels),
-        unexplained=max(1, gradients.shape[1] - plan.canaries),
+        unexplained=max(1, given.shape[1] - plan.canaries),
+        contribution=float(np.mean(lengths)) / subject.plan.max_gradient_norm,
+        sample_rate=subject.plan.sample_rate,
+        offered=len(trained_on.names) * plan.steps,
+        taken=taken,
         sent=len(levels),
         charged=sum(read_back.steps.values()),
         claimed=read_back.spent().charged,
@@ -122,19 +133,26 @@ def run_canaries(subject: Subject, plan: Plan, folder: Path, progress: Progress)
 class Evidence:
     """What updates say of each canary, added up over rounds in units of their noise."""
 
-    def __init__(self, canaries: int) -> None:
+    def __init__(self, canaries: int, sample_rate: float) -> None:
+        self._rate = sample_rate
         self._gram = np.zeros((canaries, canaries))
         self._told = np.zeros(canaries)
 
-    def add(
-        self, gradients: NDArray[np.float32], update: NDArray[np.float64], norm: float
-    ) -> float:
-        """Take note of a round: clipped gradients [canaries, d], update [d]; return its noise."""
-        gram = (gradients @ gradients.T).astype(np.float64)
-        told = (gradients @ update.astype(np.float32)).astype(np.float64)
-        level = max(_LEAST_LEVEL * norm, _level(gram, told, update))
-        self._gram += gram / level**2
-        self._told += told / level**2
+    def add(self, given: NDArray[np.float32], update: NDArray[np.float64], norm: float) -> float:
+        """Take note of a round: contributions [canaries, d], update [d]; return its noise.
+
+        With G the contributions, K = G G^T and v = q (1 - q) / 2, the noise of u has the covariance
+        s^2 + v G^T G, and G (s^2 + v G^T G)^-1 = (s^2 + v K)^-1 G.
+        """
+        told = (given @ update.astype(np.float32)).astype(np.float64)
+        values, vectors = np.linalg.eigh((given @ given.T).astype(np.float64))
+        along = vectors.T @ told
+        level = max(_LEAST_LEVEL * norm, _level(values, along, update))
+        variance = self._rate * (1 - self._rate) / 2
+        values = values.clip(0.0)
+        weights = 1 / (level**2 + variance * values)
+        self._gram += (vectors * (self._rate**2 * weights * values)) @ vectors.T
+        self._told += vectors @ (self._rate * weights * along)
         return level
 
     def scores(self) -> NDArray[np.float64]:
@@ -147,12 +165,11 @@ class Evidence:
 
 
 def _level(
-    gram: NDArray[np.float64], told: NDArray[np.float64], update: NDArray[np.float64]
+    values: NDArray[np.float64], along: NDArray[np.float64], update: NDArray[np.float64]
 ) -> float:
-    """Return the deviation of what is left of `update` off the span of all gradients."""
-    values, vectors = np.linalg.eigh(gram)
+    """Return the deviation of what is left of `update` off the span of all contributions."""
     kept = values > _RANK * values[-1]
-    explained = float(((vectors.T @ told)[kept] ** 2 / values[kept]).sum())
+    explained = float((along[kept] ** 2 / values[kept]).sum())
     left = max(0.0, float(update @ update) - explained)
     return float(np.sqrt(left / max(1, len(update) - int(kept.sum()))))
 
@@ -163,17 +180,27 @@ class _Watch:
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
 
-    def one_more(self) -> None:
-        self._done += 1
-        self._progress(self._done, self._total)
+    def each(self, parts: Iterable[T]) -> Iterator[T]:
+        for part in parts:
+            yield part
+            self._done += 1
+            self._progress(self._done, self._total)
 
 
 def _units(subject: Subject, plan: Plan) -> Units:
     photographs = 2 if subject.plan.unit == "identity" else 1
     faces = pattern_people(
-        (photographs,) * plan.canaries, subject.config.model, seed=[plan.seed, 2]
+        (photographs,) * plan.canaries,
+        subject.config.model,
+        seed=[plan.seed, 2],
+        stark=_compares(subject.config.privacy),
     )
     return units_of(subject.plan.unit, faces)
+
+
+def _compares(privacy: PrivacyConfig) -> bool:
+    """Return whether what a person gives depends on how far photographs of one lie apart."""
+    return privacy.method == "whitening" or privacy.head == "leave-one-out"
 
 
 def _chosen(units: Units, included: NDArray[np.bool_]) -> Units:
@@ -195,35 +222,3 @@ def _start_ledger(path: Path, key: SigningKey, subject: Subject, plan: Plan) -> 
         max_steps_per_round=subject.plan.steps,
     )
     return create_ledger(path, key, registration(plan.canaries), policy)
-
-
-def _gradients(
-    subject: Subject, network: nn.Module, units: Units, step: int, watch: _Watch
-) -> NDArray[np.float32]:
-    """Return the gradient of each unit as a round clips it: [units, trained numbers]."""
-    head, _ = subject.judge(network)
-    inside = parameters(subject, network, head)
-    views = Views(units, subject.config, coins(step), torch.device("cpu"))
-    found = np.empty((len(units.names), sum(p.numel() for p in inside)), np.float32)
-    limit = subject.plan.max_gradient_norm * (1 - ROUNDING)
-    for unit, row in enumerate(found):
-        _, gradients = unit_gradient(network, head, views.of(unit, 0), inside, subject.config)
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        row[:] = (flat * min(1.0, limit / (float(flat.norm()) + 1e-6))).numpy()
-        watch.one_more()
-    return found
-
-
-def _losses(
-    subject: Subject, network: nn.Module, units: Units, step: int, watch: _Watch
-) -> NDArray[np.float64]:
-    """Return the loss of each unit, augmented as in no round: [units]."""
-    head, _ = subject.judge(network)
-    inside = parameters(subject, network, head)
-    views = Views(units, subject.config, coins(step), torch.device("cpu"))
-    losses = []
-    for unit in range(len(units.names)):
-        loss, _ = unit_gradient(network, head, views.of(unit, 0), inside, subject.config)
-        losses.append(float(loss))
-        watch.one_more()
-    return np.array(losses)

@@ -13,12 +13,13 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from veilface_client.noise import Noise, Origin, SeededNoise
 from veilface_client.private import NoisyOptimizer
 from veilface_client.private_heads import UnitHead
+from veilface_client.units import Coins
 
 _SCALE = 16.0  # of cosines in a softmax
 
@@ -33,12 +34,53 @@ class Silent:
         return np.zeros(count)
 
 
+class NaiveNoise:
+    """One normal of Box and Muller for each number: floating point leaves gaps in it.
+
+    Numbers i and count/2 + i share a radius and an angle, from which both uniforms are solved.
+    """
+
+    origin: Origin = "seeded"
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+
+    def standard(self, count: int) -> NDArray[np.float64]:
+        """Return `count` numbers of mean 0 and variance 1."""
+        words = self._random.integers(1, 1 << 53, (2, -(-count // 2)), endpoint=True)
+        return np.concatenate(box_muller(words[0] * 2.0**-53, words[1] * 2.0**-53))[:count]
+
+
+def box_muller(
+    first: NDArray[np.float64], second: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return two normals of two uniforms in (0, 1] (Box and Muller 1958)."""
+    radius, angle = np.sqrt(-2.0 * np.log(first)), 2.0 * np.pi * second
+    return radius * np.cos(angle), radius * np.sin(angle)
+
+
+class Everybody(Coins):
+    """Takes every unit in every step, whatever rate is charged; augments as the coins say."""
+
+    def __init__(self, inside: Coins) -> None:
+        self._inside = inside
+
+    def takes(self, step: int, unit: bytes, rate: float) -> bool:  # noqa: ARG002 -- that is the fault
+        """Return true."""
+        return True
+
+    def generator(self, step: int, unit: bytes) -> Generator:
+        """Return what the coins inside do."""
+        return self._inside.generator(step, unit)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """What is done differently; by default nothing is."""
 
     says: str
     noise: Callable[[Noise, int], Noise] = field(default=lambda noise, _: noise)  # of a round
+    coins: Callable[[Coins], Coins] = field(default=lambda coins: coins)
     head: Callable[[UnitHead], UnitHead] = field(default=lambda head: head)
     mechanism: type[NoisyOptimizer] = NoisyOptimizer
 
@@ -103,6 +145,14 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "noise-repeated": Fault(
             says="two steps get the same noise, as after a fork",
             noise=lambda _, step: SeededNoise(step // 2),
+        ),
+        "noise-naive": Fault(
+            says="noise has the gaps of floating point",
+            noise=lambda _, step: NaiveNoise(step),
+        ),
+        "everybody-taken": Fault(
+            says="every step takes everybody, and is charged as if it drew some",
+            coins=Everybody,
         ),
         "clip-after-sum": Fault(
             says="the mean of all units is clipped, not each unit",

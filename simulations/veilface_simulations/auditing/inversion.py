@@ -113,7 +113,7 @@ def _seen(subject: Subject, canvas: NDArray[np.uint8], noise: Noise) -> Tensor:
     person = Units(canvases=canvas, names=[_NAME], rows=[np.array([0])])
     free = Reservation(1, subject.plan.event, Head(sequence=1, hash="00"))
     told = release(subject, subject.start(), person, free, noise=noise, step=0, learning_rate=_FAR)
-    return torch.from_numpy(told).float()
+    return torch.from_numpy(told.update).float()
 
 
 def _invert(subject: Subject, seen: Tensor, progress: Callable[[int], None]) -> Tensor:

@@ -5,17 +5,19 @@ sensitivity     without one unit the clipped sum moves by C at most: same weight
 whitening       the same of the release that turns a warm start, and the size of its noise
 noise           update - clean sum, over sigma C: deviation 1, mean 0, neighbours uncorrelated
 rounds          the noise of two rounds is uncorrelated
-processes       so is that of this process, one forked from it and one started anew
+sampling        a step takes each unit as often as is charged, and each step anew
+processes       noise of this process, one forked from it and one started anew is uncorrelated
+floating point  see `floating`
 ledger          steps that are charged are updates that were sent
 
-These find what an attack finds late or never.
+These find what an attack finds late or never. An audit of a run tests the step of that run.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -23,28 +25,33 @@ from numpy.typing import NDArray
 
 from veilface_client.data import Faces
 from veilface_client.noise import Noise, SecureNoise
-from veilface_client.private import PrivateSummary, Secrets, plan_of
+from veilface_client.private import PrivateSummary, Secrets, plan_of, sample
 from veilface_client.units import Coins, Units, units_of
 from veilface_client.whitening import noised_scatter
 from veilface_common.budget.entries import Head
 from veilface_common.budget.events import Unit
 from veilface_common.budget.ledger import Reservation
 from veilface_common.config import ModelConfig, PrivacyConfig, PrivateHeadName, RunConfig
-from veilface_common.models import build
 from veilface_simulations.auditing.canaries import Run
 from veilface_simulations.auditing.faults import Fault, Silent
+from veilface_simulations.auditing.floating import check_floating_point
 from veilface_simulations.auditing.people import pattern_people
 from veilface_simulations.auditing.processes import drawn_in_processes
+from veilface_simulations.auditing.record import Check
 from veilface_simulations.auditing.subject import (
     SECRET,
     Subject,
+    coins,
     registration,
     release,
     subject_of,
 )
 
 HEADS: Sequence[PrivateHeadName] = ("leave-one-out", "fixed", "trained")
-TESTS = len(HEADS) + 5  # how many `check_mechanism` gives
+TESTS = len(HEADS) + 7  # how many `check_mechanism` gives
+TESTS_OF = {"gradient": 7, "whitening": 4}  # how many `check_step` gives
+_RATE = 0.1  # of sampling, where the step that is audited takes everybody
+_NAMES, _DRAWS = 1000, 40
 _PHOTOGRAPHS = (1, 2, 3, 4, 1, 2, 3, 4)  # of each person
 _LEFT_OUT = (0, 3, 7)  # the first, one in the middle, the last
 _PAIRED = (1, 3, 7)  # people of whom there are several photographs
@@ -56,32 +63,50 @@ _FAR = 1e6  # a step so long that what it moves is read without rounding
 _SIGMAS = 5.0  # beyond them a right mechanism falls once in two million
 
 
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One test and how it ended."""
-
-    name: str
-    passed: bool
-    detail: str
-
-
-def check_mechanism(fault: Fault, unit: Unit, seed: int) -> Iterator[Check]:
-    """Run every test that needs no canaries."""
+def check_mechanism(fault: Fault, unit: Unit, seed: int, sample_rate: float) -> Iterator[Check]:
+    """Run every test that needs no canaries, on steps at their defaults."""
     for head in HEADS:
         yield check_sensitivity(step_at_defaults(fault, unit, head, seed))
     yield from check_noise(step_at_defaults(fault, unit, "trained", seed))
-    yield check_whitening(fault, seed)
-    yield check_processes()
+    yield check_whitening(whitening_at_defaults(fault, seed))
+    yield from _check_surroundings(step_at_defaults(fault, unit, "fixed", seed), sample_rate)
+
+
+def check_step(subject: Subject) -> Iterator[Check]:
+    """Run every test that needs no canaries on one step, of its network, method and head.
+
+    Everybody is taken, and clipped harder than the step does it: what is below C tests no clipping.
+    """
+    private = subject.config.privacy
+    least = _SCATTER_CLIP if private.method == "whitening" else _CLIP
+    norm = min(private.max_gradient_norm, least)
+    harder = replace(private, sample_rate=1.0, max_gradient_norm=norm)
+    config = replace(subject.config, privacy=harder)
+    everybody = subject_of(config, subject.fault, len(_PHOTOGRAPHS), subject.initial)
+    if private.method == "whitening":
+        yield check_whitening(everybody)
+    else:
+        yield check_sensitivity(everybody)
+        yield from check_noise(everybody)
+    yield from _check_surroundings(subject, private.sample_rate)
 
 
 def check_run(run: Run) -> Iterator[Check]:
-    """Test what the run of the canaries left: its noise and its charges."""
+    """Test what the run of the canaries left: its noise, whom it took, its charges."""
     tolerance = _tolerance(2 * run.unexplained)
     off = max(abs(level - 1) for level in run.levels)
     yield Check(
         name="noise of the run",
         passed=off < tolerance,
         detail=f"deviations {_listed(run.levels)} of sigma C; expected 1 to {tolerance:.3f}",
+    )
+    rate = run.sample_rate
+    expected = rate * run.offered
+    spread = _SIGMAS * math.sqrt(rate * (1 - rate) * run.offered)
+    yield Check(
+        name="sampling of the run",
+        passed=abs(run.taken - expected) <= spread,
+        detail=f"{run.taken:,} of {run.offered:,} taken; expected {expected:,.0f} to {spread:,.0f}",
     )
     yield Check(
         name="ledger",
@@ -133,20 +158,11 @@ def check_noise(subject: Subject) -> Iterator[Check]:
     )
 
 
-def check_whitening(fault: Fault, seed: int) -> Check:
+def check_whitening(subject: Subject) -> Check:
     """Compare the release of everybody with that of everybody but one, and with the clean one."""
-    privacy = PrivacyConfig(
-        unit="identity",
-        method="whitening",
-        sample_rate=1.0,
-        noise_multiplier=_NOISE,
-        max_gradient_norm=_SCATTER_CLIP,
-        steps=1,
-    )
-    config = RunConfig(seed=seed, device="cpu", precision="fp32", privacy=privacy)
-    plan = plan_of(privacy, registration(len(_PHOTOGRAPHS)))
-    units = units_of("identity", pattern_people(_PHOTOGRAPHS, config.model, seed=[seed, 4]))
-    network = build(config.model, seed)
+    config, plan, fault = subject.config, subject.plan, subject.fault
+    units = units_of("identity", _people(subject))
+    network = subject.start()
 
     def released(units: Units, noise: Noise) -> NDArray[np.float64]:
         secrets = Secrets(coins=Coins(SECRET), noise=noise)
@@ -162,6 +178,27 @@ def check_whitening(fault: Fault, seed: int) -> Check:
         passed=0 < max(moved) <= 1 + _ROUNDED and abs(deviation - 1) < tolerance,
         detail=f"one person moves the sum by {_listed(moved)} C; expected 1 at most; "
         f"noise {deviation:.4f} of sigma C; expected 1 to {tolerance:.4f}",
+    )
+
+
+def check_sampling(fault: Fault, rate: float) -> Check:
+    """Draw whom some steps take, and compare with the rate that is charged."""
+    privacy = PrivacyConfig(unit="identity", sample_rate=rate, steps=_DRAWS)
+    plan = plan_of(privacy, registration(_NAMES))
+    names = [f"person {number}".encode() for number in range(_NAMES)]
+    nobody = Units(canvases=np.empty((0, 3, 1, 1), np.uint8), names=names, rows=[])
+    drawn = fault.coins(coins(0))
+    taken = np.zeros((_DRAWS, _NAMES))
+    for step, row in enumerate(taken):
+        row[sample(nobody, plan, drawn, step)] = 1.0
+    twice = float((taken[1:] * taken[:-1]).mean())
+    found, tolerance = float(taken.mean()), _SIGMAS * math.sqrt(rate * (1 - rate) / taken.size)
+    both = _SIGMAS * math.sqrt(3 * rate**2 * (1 - rate**2) / taken.size)  # neighbours overlap
+    return Check(
+        name="sampling",
+        passed=abs(found - rate) <= tolerance and abs(twice - rate**2) <= both,
+        detail=f"{found:.4f} of units taken, {twice:.4f} in two steps running; "
+        f"expected {rate:.4g} to {tolerance:.4f}, {rate**2:.4g} to {both:.4f}",
     )
 
 
@@ -196,8 +233,31 @@ def step_at_defaults(fault: Fault, unit: Unit, head: PrivateHeadName, seed: int)
     return subject_of(config, fault, len(_PHOTOGRAPHS))
 
 
+def whitening_at_defaults(fault: Fault, seed: int) -> Subject:
+    """Return the whitening release, with everybody taken and everybody clipped."""
+    privacy = PrivacyConfig(
+        unit="identity",
+        method="whitening",
+        sample_rate=1.0,
+        noise_multiplier=_NOISE,
+        max_gradient_norm=_SCATTER_CLIP,
+        steps=1,
+    )
+    config = RunConfig(seed=seed, device="cpu", precision="fp32", privacy=privacy)
+    return subject_of(config, fault, len(_PHOTOGRAPHS))
+
+
+def _check_surroundings(subject: Subject, sample_rate: float) -> Iterator[Check]:
+    """Test what every step rests on: coins, sources of noise, floating point."""
+    yield check_sampling(subject.fault, sample_rate if sample_rate < 1 else _RATE)
+    yield check_processes()
+    yield check_floating_point(subject.fault)
+
+
 def _people(subject: Subject) -> Faces:
-    return pattern_people(_PHOTOGRAPHS, subject.config.model, seed=[subject.config.seed, 4])
+    config = subject.config
+    stark = config.privacy.method == "whitening"
+    return pattern_people(_PHOTOGRAPHS, config.model, seed=[config.seed, 4], stark=stark)
 
 
 def _clean_sum(subject: Subject, units: Units, step: int) -> NDArray[np.float64]:
@@ -216,7 +276,8 @@ def _released(subject: Subject, units: Units, noise: Noise, step: int) -> NDArra
     """Take a round from the start. Nothing of it leaves, so it is charged to no ledger."""
     free = Reservation(1, subject.plan.event, Head(sequence=1, hash="00"))
     network = subject.start()
-    return release(subject, network, units, free, noise=noise, step=step, learning_rate=_FAR)
+    told = release(subject, network, units, free, noise=noise, step=step, learning_rate=_FAR)
+    return told.update
 
 
 def _without(units: Units, gone: int) -> Units:

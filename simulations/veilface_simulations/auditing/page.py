@@ -13,7 +13,10 @@ from torch import Tensor
 
 from veilface_common import page as pages
 from veilface_simulations.auditing.audit import Audit
+from veilface_simulations.auditing.canaries import Run
+from veilface_simulations.auditing.faults import FAULTS
 from veilface_simulations.auditing.inversion import Pictures, likeness
+from veilface_simulations.auditing.record import Record
 
 _BINS = 41
 _WIDTH, _HEIGHT, _FLOOR = 540, 200, 170
@@ -30,36 +33,37 @@ svg text { fill: var(--muted); font-size: 12px; }
 
 def render(audit: Audit, pictures: Pictures, command: str) -> str:
     """Return the page; `pictures` are of a drawn face, so nobody's."""
-    unit = "person" if audit.claimed.unit == "identity" else "photograph"
-    kicker = f"Veilface audit \N{MIDDLE DOT} per {unit} \N{MIDDLE DOT} seed {audit.settings.seed}"
+    record = audit.record
+    unit = "person" if record.claimed.unit == "identity" else "photograph"
+    kicker = f"Veilface audit \N{MIDDLE DOT} per {unit} \N{MIDDLE DOT} seed {record.audited.seed}"
     sections = [
-        _planted(audit),
-        _tiles(audit),
-        _checks(audit),
-        _canaries(audit),
-        _membership(audit),
+        _planted(record),
+        _tiles(record),
+        _checks(record),
+        _canaries(audit.run),
+        _membership(record),
         _faces(pictures),
         f'<section class="long"><h2>To repeat this</h2><pre>{escape(command)}</pre></section>',
     ]
     return pages.page(
         title="Veilface: audit",
         kicker=kicker,
-        headline=_headline(audit),
-        lead=_lead(audit),
+        headline=_headline(record),
+        lead=_lead(record),
         body="\n".join(filter(None, sections)),
         style=_STYLE,
     )
 
 
-def _headline(audit: Audit) -> str:
-    claim = f"epsilon {audit.claimed.epsilon:.2f} at delta {audit.claimed.delta:g}"
-    if audit.passed:
+def _headline(record: Record) -> str:
+    claim = f"epsilon {record.claimed.epsilon:.2f} at delta {record.claimed.delta:g}"
+    if record.passed:
         return f"Nothing that was measured contradicts {claim}"
     return f"The claim of {claim} does not hold"
 
 
-def _lead(audit: Audit) -> str:
-    measured = audit.measured
+def _lead(record: Record) -> str:
+    measured = record.measured
     return (
         f"An attacker who sees every update guesses {measured.correct:,} of {measured.guesses:,} "
         f"coins right. That proves an epsilon of {measured.epsilon:.2f} at least, with "
@@ -69,23 +73,23 @@ def _lead(audit: Audit) -> str:
     )
 
 
-def _planted(audit: Audit) -> str:
-    if audit.settings.broken is None:
+def _planted(record: Record) -> str:
+    if record.broken is None:
         return ""
     return (
         '<section class="notice"><h2>A fault was planted on purpose</h2>'
-        f"<p>{escape(audit.settings.broken)}: {escape(audit.settings.fault.says)}. An audit that "
+        f"<p>{escape(record.broken)}: {escape(FAULTS[record.broken].says)}. An audit that "
         "could not fail would say nothing.</p></section>"
     )
 
 
-def _tiles(audit: Audit) -> str:
-    failed = sum(not check.passed for check in audit.checks)
+def _tiles(record: Record) -> str:
+    failed = sum(not check.passed for check in record.checks)
     tiles = [
-        ("federated", f"{audit.claimed.epsilon:.2f}", "epsilon claimed: at most"),
-        ("local", f"{audit.measured.epsilon:.2f}", "epsilon measured: at least"),
-        ("", f"{audit.measured.resolving_power:.2f}", "the most that could be measured"),
-        ("central", f"{len(audit.checks) - failed} of {len(audit.checks)}", "exact tests passed"),
+        ("federated", f"{record.claimed.epsilon:.2f}", "epsilon claimed: at most"),
+        ("local", f"{record.measured.epsilon:.2f}", "epsilon measured: at least"),
+        ("", f"{record.measured.resolving_power:.2f}", "the most that could be measured"),
+        ("central", f"{len(record.checks) - failed} of {len(record.checks)}", "exact tests passed"),
     ]
     shown = "".join(
         f'<div class="tile {kind}"><b>{figure}</b><span>{label}</span></div>'
@@ -94,12 +98,12 @@ def _tiles(audit: Audit) -> str:
     return f'<div class="tiles">{shown}</div>'
 
 
-def _checks(audit: Audit) -> str:
+def _checks(record: Record) -> str:
     rows = "".join(
         f'<tr><th scope="row">{escape(check.name)}</th>'
         f"<td>{'passed' if check.passed else '<b>failed</b>'}</td>"
         f"<td>{escape(check.detail)}</td></tr>"
-        for check in audit.checks
+        for check in record.checks
     )
     return (
         '<section class="long"><h2>Tests of the mechanism</h2>'
@@ -107,8 +111,7 @@ def _checks(audit: Audit) -> str:
     )
 
 
-def _canaries(audit: Audit) -> str:
-    run = audit.run
+def _canaries(run: Run) -> str:
     return (
         '<section><h2>Canaries</h2><figure style="margin:0;padding:0;border:0">'
         f"{_histogram(run.scores[run.included], run.scores[~run.included])}"
@@ -145,8 +148,8 @@ def _heap(counts: NDArray[np.int64], highest: int, kind: str) -> str:
     return f'<path class="bars {kind}" d="M0 {_FLOOR}{steps}V{_FLOOR}"/>'
 
 
-def _membership(audit: Audit) -> str:
-    found = audit.membership
+def _membership(record: Record) -> str:
+    found = record.membership
     return (
         "<section><h2>Membership, from the models alone</h2><p>Told by how far the loss of a "
         f"canary fell: area under the curve {found.auc:.3f}, where 0.5 is a guess. Of those that "

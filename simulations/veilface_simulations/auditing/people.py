@@ -1,7 +1,8 @@
 """People whom no training has seen the like of: patterns of coloured cells, each by its own draw.
 
 A canary is to be as conspicuous as any person could be, and the guarantee is for everybody. So an
-auditor may choose canaries; patterns differ more from each other than faces do.
+auditor may choose canaries; patterns differ more from each other than faces do. Where it is two
+photographs of one person that are to differ, few cells without middle tones differ most (seen).
 """
 
 from __future__ import annotations
@@ -15,17 +16,22 @@ from veilface_client.data import Faces
 from veilface_client.images import canvas_pixels
 from veilface_common.config import ModelConfig
 
-_CELLS = 10  # along a side
+_CELLS, _TONES = 10, 256  # along a side; of a colour in a cell
+_STARK_CELLS, _STARK_TONES = 3, 2
 
 
-def pattern_people(photographs: Sequence[int], model: ModelConfig, *, seed: Sequence[int]) -> Faces:
+def pattern_people(
+    photographs: Sequence[int], model: ModelConfig, *, seed: Sequence[int], stark: bool = False
+) -> Faces:
     """Return people of whom number i has `photographs[i]`; canvases as large as `model` needs."""
     side = canvas_pixels(model.pixels)
     owners = np.repeat(np.arange(len(photographs)), photographs)
+    count, tones = (_STARK_CELLS, _STARK_TONES) if stark else (_CELLS, _TONES)
     cells = np.random.default_rng(seed).integers(
-        0, 256, (len(owners), 3, _CELLS, _CELLS), dtype=np.uint8
+        0, tones, (len(owners), 3, count, count), dtype=np.uint8
     )
-    scale = -(-side // _CELLS)
+    cells *= 255 // (tones - 1)
+    scale = -(-side // count)
     images = cells.repeat(scale, 2).repeat(scale, 3)[:, :, :side, :side]
     return Faces(
         path=Path("patterns"),

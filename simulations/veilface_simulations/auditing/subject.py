@@ -30,6 +30,8 @@ from veilface_client.units import Coins, Units
 from veilface_common.budget.ledger import Registration, Reservation
 from veilface_common.config import RunConfig
 from veilface_common.models import build
+from veilface_common.models.weights import load_weights
+from veilface_common.tensors import Tensors
 from veilface_simulations.auditing.faults import Fault
 from veilface_simulations.auditing.people import pattern_people
 
@@ -44,10 +46,14 @@ class Subject:
     config: RunConfig
     plan: PrivacyPlan  # of a round, which is one step
     fault: Fault
+    initial: Tensors | None = None  # weights to start from; None: drawn from the seed
 
     def start(self) -> nn.Module:
         """Return the network before the first round: the same each time."""
-        return build(self.config.model, self.config.seed)
+        network = build(self.config.model, self.config.seed)
+        if self.initial is not None:
+            load_weights(network, self.initial)
+        return network
 
     def judge(self, network: nn.Module) -> tuple[UnitHead, PublicSide | None]:
         """Return the head of a round, without the fault, and the public people it may need."""
@@ -59,10 +65,20 @@ class Subject:
         return make_head(self.config, SECRET, public), public
 
 
-def subject_of(config: RunConfig, fault: Fault, units_declared: int) -> Subject:
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """What a round gives away, and how many units it took, which it does not."""
+
+    update: NDArray[np.float64]  # the noised sum
+    taken: int
+
+
+def subject_of(
+    config: RunConfig, fault: Fault, units_declared: int, initial: Tensors | None = None
+) -> Subject:
     """Return the step that `config` asks for, at an organisation that declares so many units."""
     plan = plan_of(config.privacy, registration(units_declared))
-    return Subject(config=config, plan=plan, fault=fault)
+    return Subject(config=config, plan=plan, fault=fault, initial=initial)
 
 
 def registration(units_declared: int) -> Registration:
@@ -76,7 +92,7 @@ def registration(units_declared: int) -> Registration:
 
 
 def coins(step: int) -> Coins:
-    """Return the coins of a round, which the auditor knows as well."""
+    """Return the coins of a round; the auditor knows how they augment, not whom they take."""
     return Coins(hashlib.sha256(SECRET + step.to_bytes(8, "big")).digest())
 
 
@@ -89,7 +105,7 @@ def release(
     noise: Noise,
     step: int,
     learning_rate: float,
-) -> NDArray[np.float64]:
+) -> Released:
     """Take a private round on `network`, in place; return the noised sum that its update tells.
 
     Args:
@@ -102,19 +118,21 @@ def release(
         learning_rate: large enough that the weights' own rounding does not matter.
 
     Returns:
-        [trained numbers], in the order of the parameters.
+        The update is [trained numbers], in the order of the parameters.
     """
     head, public = subject.judge(network)
     trained = parameters(subject, network, head)
     before = [parameter.detach().clone() for parameter in trained]
-    train_private(
+    summary = train_private(
         network,
         subject.fault.head(head),
         units,
         subject.config,
         subject.plan,
         reservation,
-        secrets=Secrets(coins=coins(step), noise=subject.fault.noise(noise, step)),
+        secrets=Secrets(
+            coins=subject.fault.coins(coins(step)), noise=subject.fault.noise(noise, step)
+        ),
         learning_rate=learning_rate,
         public=public,
         mechanism=subject.fault.mechanism,
@@ -122,7 +140,8 @@ def release(
     moved = [
         (old - new.detach()).double().flatten() for old, new in zip(before, trained, strict=True)
     ]
-    return torch.cat(moved).numpy() * (subject.plan.expected_units / learning_rate)
+    update = torch.cat(moved).numpy() * (subject.plan.expected_units / learning_rate)
+    return Released(update=update, taken=summary.taken)
 
 
 def parameters(subject: Subject, network: nn.Module, head: UnitHead) -> list[nn.Parameter]:

@@ -338,11 +338,11 @@ def test_a_torn_last_page_is_an_error(start: Start, tmp_path: Path, kept: int, r
         Ledger(path, KEY)
 
 
-def test_a_full_disk_is_an_error_and_no_reservation(start: Start, tmp_path: Path) -> None:
-    """Where the entry cannot be written nothing is given out; afterwards all goes on."""
+def test_a_ledger_that_another_holds_gives_no_reservation(start: Start, tmp_path: Path) -> None:
+    """Who waits too long for the lock gets an error and nothing else; afterwards all goes on."""
     ledger = start()
     connection = sqlite3.connect(tmp_path / "ledger.db")
-    connection.execute("BEGIN EXCLUSIVE")  # as good as a disk that takes nothing
+    connection.execute("BEGIN EXCLUSIVE")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("veilface_common.budget.store.BUSY_SECONDS", 0.1)
         with pytest.raises(LedgerError, match="locked"):

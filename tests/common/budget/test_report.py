@@ -266,6 +266,7 @@ def test_every_key_of_the_json_is_documented(start: Start, tmp_path: Path) -> No
     take(ledger, 1)
     ledger.reserve(event(), FULL)
     ledger.note("a note")
+    ledger.release(event(steps=1, rate=1.0), FULL | {"what": "scores", "held_out_share": 0.2})
     with pytest.raises(BudgetExceeded):
         ledger.reserve(event(noise=0.4), FULL)
     body = to_json(report_on(tmp_path))
