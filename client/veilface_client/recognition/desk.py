@@ -6,7 +6,6 @@ begins with `Desk.verify_may`, so that one table (`roles`) holds for every door.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,24 +18,21 @@ from numpy.typing import NDArray
 from veilface_client import home, roles
 from veilface_client.access_events import Detail, Event, Kind, Outcome
 from veilface_client.access_log import AccessLog, Clock, utc_now
-from veilface_client.calibration import STRICTER, Calibration, Question
 from veilface_client.embedding import Embedder
 from veilface_client.faces import Aligned, align_face, find_face, open_detector
 from veilface_client.gallery import Gallery, load_gallery
 from veilface_client.images import Pixels
 from veilface_client.key_providers import KeyProvider
 from veilface_client.quality import GATE
-from veilface_client.recognition.answers import Line, UnknownPerson
+from veilface_client.recognition.answers import UnknownPerson
 from veilface_client.roles import Act, Actor
 from veilface_client.tokens import Users
 from veilface_client.vault import Sample, Segment, Vault
 from veilface_client.vault.changes import Action
 from veilface_client.vault.records import Mode
-from veilface_common import typed_json
 from veilface_common.crypto.signing import SigningKey, load_signing_key
-from veilface_common.errors import AccessDenied, ConfigError, VaultError
+from veilface_common.errors import AccessDenied, VaultError
 
-LENIENT = 0.1
 _KINDS: Mapping[Action, Kind] = {
     "enrol": "enrolled",
     "add": "added",
@@ -279,64 +275,6 @@ class Desk:
         found = np.concatenate(vectors)
         return found / np.linalg.norm(found, axis=1, keepdims=True), np.array(owners, np.int64)
 
-    def calibration(self, question: Question) -> Calibration | None:
-        """Return the organisation's own threshold for this model, if it was calibrated."""
-        stored = self.vault.secret(_calibration_name(question, self.model))
-        if stored is None:
-            return None
-        return typed_json.from_json(Calibration, json.loads(stored), "the calibration")
-
-    def set_calibration(self, found: Calibration) -> None:
-        """Decide by this from now on."""
-        text = json.dumps(typed_json.to_json(found), sort_keys=True).encode()
-        self.vault.set_secret(_calibration_name(found.question, self.model), text)
-
-    def line(self, question: Question, comparisons: int = 1) -> Line:
-        """Return where the line is drawn: as calibrated, else as the model's manifest says.
-
-        Args:
-            question: of which the answer is.
-            comparisons: with how many templates a probe is compared for it. The best of them
-                counts, so each is one more chance to be mistaken.
-
-        Raises:
-            ConfigError: neither says anything.
-        """
-        own = self.calibration(question)
-        if own is None:
-            return self._line_of_model(question, comparisons)
-        threshold = own.threshold_for(max(1, len(self.names())))
-        return Line(threshold=threshold, strong=max(own.strong, threshold), warning=own.warning)
-
-    def lenient(self) -> float:
-        """Return the cosine below which two photographs do not even look alike.
-
-        It is what one pair of strangers in ten has: too low to recognise anybody by, and as much
-        as may be asked of two photographs of one person before either is enrolled.
-        """
-        known = self.embedder.impostors
-        loosest = known.threshold(LENIENT)[0] if known else 1.0
-        return min(loosest, self.line("verify").threshold)
-
-    def _line_of_model(self, question: Question, comparisons: int) -> Line:
-        known = self.embedder.impostors
-        if known is None:
-            raise ConfigError(
-                "expected a threshold, got a model that says nothing of strangers",
-                hint="veilface calibrate --impostors folder:PATH chooses one",
-            )
-        rates = {
-            "verify": self.settings.false_match_rate,
-            "identify": self.settings.false_positive_rate,
-        }
-        rate = rates[question] / max(1, comparisons)
-        threshold, given = known.threshold(rate)
-        warning = f"the threshold is of the model's maker, from {known.people} people"
-        if given > rate * (1 + 1e-9):
-            warning += f"; they are too few for a rate of {rates[question]:g}"
-        strong, _ = known.threshold(rate * STRICTER)
-        return Line(threshold=threshold, strong=strong, warning=warning)
-
     def joined(self, person: str, name: str, samples: Sequence[Sample], mode: Mode) -> None:
         """Follow, in memory, what this desk has just added to the vault."""
         with self._lock:
@@ -408,7 +346,3 @@ class Desk:
                 f"got generation {state.generation}",
                 hint="an old vault was put back? Restore the newest; see docs/vault.md",
             )
-
-
-def _calibration_name(question: Question, model: str) -> str:
-    return f"calibration {question} {model}"

@@ -11,6 +11,7 @@ import numpy as np
 
 from veilface_client.faces import Aligned
 from veilface_client.quality import FaceRefused
+from veilface_client.recognition import lines
 from veilface_client.recognition.desk import Desk
 from veilface_client.recognition.matching import best_score, templates_of
 from veilface_client.roles import Actor
@@ -143,7 +144,7 @@ def add(
     samples, _ = samples_of(desk, photos, keep_crops=keeps or desk.settings.keep_crops)
     for sample in samples:
         vector = np.asarray(sample.vector, dtype=np.float32)
-        if known and best_score(vector, known) <= desk.lenient():
+        if known and best_score(vector, known) <= lines.lenient(desk):
             raise DataError(
                 "expected photographs of the same person, got one of somebody else",
                 hint="a photograph that the system does not recognise adds nothing to it",
@@ -280,7 +281,7 @@ def _of_one_person(
     vectors = np.stack([np.asarray(sample.vector, np.float32) for sample in samples])
     cosines = vectors @ vectors.T
     np.fill_diagonal(cosines, -1)
-    is_alone = cosines.max(1) <= desk.lenient()
+    is_alone = cosines.max(1) <= lines.lenient(desk)
     if is_alone.all():
         raise DataError(
             "expected photographs of one person, got ones that do not look alike",
@@ -298,13 +299,15 @@ def _of_one_person(
 
 
 def _verify_new(desk: Desk, actor: Actor, samples: Sequence[Sample]) -> None:
-    """Do nothing if nobody enrolled has this face.
+    """Do nothing if nobody enrolled has this face, as far as that can be told yet.
 
     Raises:
         DataError: somebody has; it is not said who.
     """
+    if not lines.is_drawn(desk, "identify"):
+        return
     with desk.gallery() as gallery:
-        line = desk.line("identify", len(gallery))
+        line = lines.line(desk, "identify", len(gallery))
         found = [match for sample in samples for match in gallery.search(sample.vector, 1)]
     for match in found:
         if match.cosine > line.strong:

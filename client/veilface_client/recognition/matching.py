@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from veilface_client.access_events import Kind, Outcome
 from veilface_client.limits import verify_allowed
 from veilface_client.quality import FaceRefused
+from veilface_client.recognition import lines
 from veilface_client.recognition.answers import (
     ABOVE,
     BELOW,
@@ -116,7 +117,7 @@ def _verified(
         return Verification(match=False, band="none", reason=NOBODY, detail="enrol them again")
     if isinstance(probe, FaceRefused):
         return Verification(match=False, band="none", reason=UNUSABLE, detail=_advice(probe))
-    line = desk.line("verify", len(templates))
+    line = lines.line(desk, "verify", len(templates))
     band = line.band(best_score(probe, templates))
     reason: Reason = BELOW if band == "none" else ABOVE
     return Verification(match=band != "none", band=band, reason=reason, warning=line.warning)
@@ -129,7 +130,7 @@ def _identified(
     if isinstance(probe, FaceRefused):
         return Identification(answer=None, reason=UNUSABLE, detail=_advice(probe)), None
     with desk.gallery() as gallery:
-        line = desk.line("identify", len(gallery))
+        line = lines.line(desk, "identify", len(gallery))
         found = gallery.search(probe, 2) if len(gallery) else []
         names = [desk.name_of(match.person) for match in found]
     if not found:

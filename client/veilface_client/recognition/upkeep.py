@@ -22,6 +22,7 @@ from veilface_client.calibration import (
 from veilface_client.embedding import Embedder
 from veilface_client.images import Pixels
 from veilface_client.quality import FaceRefused
+from veilface_client.recognition import lines
 from veilface_client.recognition.desk import Desk
 from veilface_client.roles import Actor
 from veilface_client.sources import Source
@@ -78,7 +79,7 @@ def calibrate(
         DataError: there are too few people.
     """
     desk.verify_may(actor, "calibrate")
-    before = desk.calibration(question)
+    before = lines.calibration(desk, question)
     looser = rate > (before.asked if before else _rate_of_settings(desk, question))
     if looser:
         desk.verify_may(actor, "loosen-threshold", second)
@@ -99,7 +100,7 @@ def calibrate(
     details = {"asked": rate, "strangers": found.strangers, "question": question}
     kind: Kind = "threshold-loosened" if looser else "calibrated"
     with desk.changes:
-        desk.set_calibration(found)
+        lines.set_calibration(desk, found)
         desk.settle(actor, kind=kind, second=second, details=details)
         desk.unchanged()
     return _public(found, people, left_out)

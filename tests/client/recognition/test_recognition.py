@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from tests.client.recognition.desks import Clock, WordDesk, model_folder, open_desk, provider
 
-from veilface_client.home import Settings
+from veilface_client.home import Settings, create_home
 from veilface_client.limits import Limits
-from veilface_client.recognition import enrolment, leaving, matching, upkeep, vault_acts
+from veilface_client.recognition import enrolment, leaving, lines, matching, upkeep, vault_acts
 from veilface_client.recognition.desk import Desk
 from veilface_client.recognition.enrolment import Consent
 from veilface_client.roles import TERMINAL, Actor
@@ -265,18 +265,35 @@ def test_last_use_is_written_once_a_day(desk: WordDesk, clock: Clock) -> None:
 def test_a_calibrated_threshold_is_the_organisation_s(desk: WordDesk) -> None:
     """It replaces the model's, is kept sealed, and a larger rate takes two people."""
     enrol(desk, *(f"person-{number}" for number in range(25)))
-    assert "model's maker" in desk.line("verify").warning
+    assert "model's maker" in lines.line(desk, "verify").warning
     found = upkeep.calibrate(desk, ADMIN, "identify", 0.01)
     assert found.strangers == 25
     assert "too few" in found.warning
-    own = desk.calibration("identify")
+    own = lines.calibration(desk, "identify")
     assert own is not None
-    assert desk.line("identify").threshold == own.threshold != 0.6
+    assert lines.line(desk, "identify").threshold == own.threshold != 0.6
     with pytest.raises(AccessDenied, match="second person"):
         upkeep.calibrate(desk, ADMIN, "identify", 0.1)
     other = Actor(name="admin-2", role="administrator")
     upkeep.calibrate(desk, ADMIN, "identify", 0.1, second=other)
     assert "threshold-loosened" in kinds(desk)
+
+
+def test_a_model_that_says_nothing_of_strangers(tmp_path: Path) -> None:
+    """People can be enrolled, and nobody is answered about until the gallery is calibrated."""
+    model = model_folder(tmp_path / "model", impostors=None)
+    create_home(tmp_path / "shop", Settings(name="shop", model=""), model, provider())
+    with open_desk(tmp_path / "shop") as desk:
+        enrol(desk, *(f"person-{number}" for number in range(20)))
+        for ask in (
+            lambda: matching.identify(desk, TERMINAL, b"person-1/5"),
+            lambda: matching.verify(desk, TERMINAL, "person-1", b"person-1/5"),
+        ):
+            with pytest.raises(ConfigError, match="says nothing of strangers"):
+                ask()  # type: ignore[no-untyped-call]
+        other = Actor(name="other", role="administrator")
+        upkeep.calibrate(desk, ADMIN, "identify", 0.05, second=other)
+        assert matching.identify(desk, TERMINAL, b"person-1/5").answer == "person-1"
 
 
 def test_a_new_model_moves_whose_crops_were_kept(tmp_path: Path) -> None:
