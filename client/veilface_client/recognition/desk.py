@@ -7,6 +7,7 @@ begins with `Desk.verify_may`, so that one table (`roles`) holds for every door.
 from __future__ import annotations
 
 import threading
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,7 +88,9 @@ class Desk:
             self._gallery = Gallery(self.embedder.dimension)
             if verify:
                 self._verify_in_step()
-                self.settle(roles.TERMINAL, reason="found after a crash")
+                is_new = self.log.newest_root() is None
+                why = "the vault was made" if is_new else "found after a crash"
+                self.settle(roles.TERMINAL, reason=why)
         except BaseException:
             self.close()
             raise
@@ -253,7 +256,7 @@ class Desk:
         Raises:
             UnknownPerson: there is none.
         """
-        found = self.names().get(name)
+        found = self.names().get(unicodedata.normalize("NFC", name).strip())
         if found is None:
             raise UnknownPerson(
                 "expected the name of somebody who is enrolled, got another",

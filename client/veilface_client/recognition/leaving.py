@@ -110,7 +110,7 @@ def export_all(desk: Desk, actor: Actor, second: Actor | None) -> list[dict[str,
         AccessDenied: they may not, or a second person is missing.
     """
     desk.verify_may(actor, "export-all", second)
-    found = [_exported(desk, person, None) for person in desk.names().values()]
+    found = [_exported(desk, person, None) for person in list(desk.names().values())]
     details = {"persons": len(found)}
     desk.write("exported", actor, "done", reason="everybody", second=second, details=details)
     return found

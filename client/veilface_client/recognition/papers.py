@@ -94,14 +94,20 @@ def consent_texts(desk: Desk) -> Mapping[str, ConsentText]:
     return found
 
 
-def keep_consent_texts(desk: Desk) -> None:
-    """Keep a copy of the texts that are shown now. Raises ConfigError as `consent_texts` does."""
+def keep_consent_texts(desk: Desk) -> Mapping[str, ConsentText]:
+    """Return {language: the text that people are shown}, once a copy of each is kept.
+
+    Raises:
+        ConfigError: as `consent_texts` does.
+    """
     folder = desk.folder / CONSENT
     folder.mkdir(mode=0o700, exist_ok=True)
-    for shown in consent_texts(desk).values():
+    texts = consent_texts(desk)
+    for shown in texts.values():
         path = folder / f"{shown.version}.txt"
         if not path.exists():
             write_atomically(path, shown.text.encode())
+    return texts
 
 
 def _default(language: str) -> str:
