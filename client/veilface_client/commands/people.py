@@ -150,7 +150,10 @@ def read_photo(path: Path) -> bytes:
     """
     from veilface_client.images import read_picture_file  # noqa: PLC0415 -- brings Pillow
 
-    return read_picture_file(path)
+    try:
+        return read_picture_file(path)
+    except DataError as error:
+        raise DataError(f"{path}: {error}", hint=error.hint) from None
 
 
 def _init(arguments: argparse.Namespace) -> int:
