@@ -1,6 +1,6 @@
 """Does a calibrated threshold keep its rate on people whom nobody trained on?
 
-VEILFACE_BENCH_MODEL names a model's folder; it must not have been trained on LFW's people.
+VEILFACE_MODEL names a model's folder; it must not have been trained on LFW's people.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from veilface_common.artifact import load_model
 pytestmark = pytest.mark.bench
 
 LFW = Path(__file__).parents[3] / "shared" / "faces" / "lfw"
-MODEL = os.environ.get("VEILFACE_BENCH_MODEL")
+MODEL = os.environ.get("VEILFACE_MODEL")
 GALLERY, GALLERIES = 500, 20
 
 
@@ -42,7 +42,7 @@ def lfw_templates() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 @pytest.mark.skipif(not LFW.is_dir(), reason="needs the faces of LFW beside the checkout")
-@pytest.mark.skipif(MODEL is None, reason="VEILFACE_BENCH_MODEL names no model")
+@pytest.mark.skipif(MODEL is None, reason="VEILFACE_MODEL names no model")
 def test_the_realised_rate_is_within_the_stated_interval() -> None:
     """Galleries of 500 people, calibrated on themselves; then everybody else walks in."""
     templates, owners = lfw_templates()
