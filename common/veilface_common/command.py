@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -10,6 +11,7 @@ from typing import NoReturn
 from veilface_common.errors import ConfigError, VeilfaceError
 
 UNEXPECTED = 70
+BROKEN_PIPE = 141  # as a shell says it: 128 and the signal
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,6 +30,9 @@ def run_command(name: str, command: Callable[[], int]) -> int:
         hint = f" (hint: {one_line(error.hint)})" if error.hint else ""
         sys.stderr.write(f"{name}: {one_line(str(error))}{hint}\n")
         return error.exit_code
+    except BrokenPipeError:  # whoever read what is printed has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except OSError as error:
         sys.stderr.write(f"{name}: {one_line(str(error))}\n")
         return UNEXPECTED
