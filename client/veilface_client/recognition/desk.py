@@ -6,10 +6,12 @@ begins with `Desk.verify_may`, so that one table (`roles`) holds for every door.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -31,6 +33,8 @@ from veilface_client.tokens import Users
 from veilface_client.vault import Sample, Segment, Vault
 from veilface_client.vault.changes import Action
 from veilface_client.vault.records import Mode
+from veilface_common import typed_json
+from veilface_common.budget.entries import canonical
 from veilface_common.crypto.signing import SigningKey, load_signing_key
 from veilface_common.errors import AccessDenied, VaultError
 
@@ -47,6 +51,9 @@ _KINDS: Mapping[Action, Kind] = {
     "touch": "note",
     "secret": "note",
 }
+
+
+_SETTINGS = "settings digest"
 
 
 class Desk:
@@ -91,6 +98,7 @@ class Desk:
                 is_new = self.log.newest_root() is None
                 why = "the vault was made" if is_new else "found after a crash"
                 self.settle(roles.TERMINAL, reason=why)
+                self._note_settings()
         except BaseException:
             self.close()
             raise
@@ -325,6 +333,16 @@ class Desk:
         self._names = {name: person for person, name in self._people.items()}
         self._gallery = load_gallery(self.vault.segments(self.model), self.embedder.dimension)
         self._seen = generation
+
+    def _note_settings(self) -> None:
+        """Write down that `home.json` is not what it was: it is a file that anybody may edit."""
+        kept = replace(self.settings, model="", key=home.KeySource())  # those are bound elsewhere
+        digest = hashlib.sha256(canonical(typed_json.to_json(kept)).encode()).digest()
+        before = self.vault.secret(_SETTINGS)
+        if before == digest:
+            return
+        self.vault.set_secret(_SETTINGS, digest)
+        self.settle(roles.TERMINAL, reason="settings" if before is None else "settings changed")
 
     def _verify_in_step(self) -> None:
         """Compare the vault with the newest root that the log holds.

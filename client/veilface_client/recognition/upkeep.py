@@ -70,7 +70,8 @@ def calibrate(
         question: whose threshold.
         rate: of false answers.
         strangers: photographs of people who are not enrolled; one of each person is looked at.
-        second: who consents, where the rate is larger than the one in force.
+        second: who consents, where the rate is larger than the one in force, or strangers whom
+            somebody chose make the threshold lower.
         progress: is told (what, done, of how many).
 
     Raises:
@@ -97,6 +98,9 @@ def calibrate(
             best.append((others @ templates.T).max(1))
         scores = np.concatenate(best) if best else np.empty(0, np.float32)
         found = calibrate_identify(scores, people, rate)
+    if strangers is not None and _is_lower(desk, found):
+        looser = True  # chosen people can pull a threshold down as a larger rate does
+        desk.verify_may(actor, "loosen-threshold", second)
     details = {"asked": rate, "strangers": found.strangers, "question": question}
     kind: Kind = "threshold-loosened" if looser else "calibrated"
     with desk.changes:
@@ -204,6 +208,13 @@ def _lines(desk: Desk, since: int) -> Iterator[dict[str, object]]:
             "kind": entry.kind,
             **entry.content,
         }
+
+
+def _is_lower(desk: Desk, found: Calibration) -> bool:
+    """Return whether a threshold is below the one in force."""
+    if not lines.is_drawn(desk, found.question):
+        return False
+    return found.threshold < lines.line(desk, found.question).threshold
 
 
 def _rate_of_settings(desk: Desk, question: Question) -> float:

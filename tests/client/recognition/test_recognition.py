@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.client.recognition.desks import Clock, WordDesk, model_folder, open_desk, provider
 
-from veilface_client.home import Settings, create_home
+from veilface_client.home import Settings, create_home, save_settings
 from veilface_client.limits import Limits
 from veilface_client.recognition import enrolment, leaving, lines, matching, upkeep, vault_acts
 from veilface_client.recognition.desk import Desk
@@ -294,6 +296,38 @@ def test_a_model_that_says_nothing_of_strangers(tmp_path: Path) -> None:
         other = Actor(name="other", role="administrator")
         upkeep.calibrate(desk, ADMIN, "identify", 0.05, second=other)
         assert matching.identify(desk, TERMINAL, b"person-1/5").answer == "person-1"
+
+
+def test_chosen_strangers_do_not_loosen_a_threshold_alone(desk: WordDesk) -> None:
+    """Whoever picks the people that a threshold is chosen on could pull it down with them."""
+    enrol(desk, *(f"person-{number}" for number in range(25)))
+    desk.look_at = lambda pixels: desk.look(bytes(pixels[0, 0]) + b"far")  # type: ignore[method-assign]
+    drawn = [np.full((4, 4, 3), 33 + number, np.uint8) for number in range(60)]
+    photographs = [
+        SimpleNamespace(person=str(number), load=lambda pixels=pixels: pixels)
+        for number, pixels in enumerate(drawn)
+    ]
+    source: Any = SimpleNamespace(name="chosen", photographs=lambda: iter(photographs))
+    upkeep.calibrate(desk, ADMIN, "identify", 0.01)
+    own = desk.vault.secret(f"calibration identify {desk.model}")
+    desk.template = lambda _face: -desk.templates()[0].mean(0)  # type: ignore[method-assign]
+    with pytest.raises(AccessDenied, match="second person"):
+        upkeep.calibrate(desk, ADMIN, "verify", 0.01, strangers=source)
+    assert desk.vault.secret(f"calibration identify {desk.model}") == own
+
+
+def test_settings_that_were_edited_are_an_entry(tmp_path: Path) -> None:
+    """`home.json` is in clear: the log says when it changed."""
+    home = tmp_path / "shop"
+    with open_desk(home) as desk:
+        settings = desk.settings
+    with open_desk(home) as desk:
+        assert "settings changed" not in {e.content.get("reason") for e in desk.log.entries()}
+    save_settings(home, replace(settings, false_match_rate=0.4))
+    for _ in range(2):
+        with open_desk(home) as desk:
+            reasons = [entry.content.get("reason") for entry in desk.log.entries()]
+    assert reasons.count("settings changed") == 1
 
 
 def test_a_new_model_moves_whose_crops_were_kept(tmp_path: Path) -> None:
