@@ -14,7 +14,9 @@ from veilface_client.faces import Aligned
 from veilface_client.home import Settings, create_home
 from veilface_client.key_providers.passphrase import CHEAPEST, PassphraseProvider
 from veilface_client.quality import FaceRefused, Quality
+from veilface_client.recognition import enrolment
 from veilface_client.recognition.desk import Desk
+from veilface_client.roles import TERMINAL, Actor
 from veilface_common import models, typed_json
 from veilface_common.artifact import save_model
 from veilface_common.config import ModelConfig
@@ -25,6 +27,11 @@ IMPOSTORS = Impostors(
     people=900, pairs=404_550, rates=(0.1, 0.01, 1e-3, 1e-4), cosines=(0.2, 0.4, 0.5, 0.6)
 )
 PASSPHRASE = "correct horse battery staple"  # noqa: S105 -- of nothing
+
+CONSENT = enrolment.Consent(version="2026-01")
+OPERATOR = Actor(name="door-3", role="operator")
+OFFICER = Actor(name="officer", role="privacy-officer")
+ADMIN = Actor(name="admin", role="administrator")
 
 
 class Clock:
@@ -97,3 +104,21 @@ def open_desk(
         model = model_folder(folder.with_name(f"{folder.name}-model"))
         create_home(folder, change(Settings(name="shop", model="")), model, provider(), clock)
     return WordDesk(folder, provider(), clock)
+
+
+def enrol(desk: Desk, *names: str, **settings: object) -> list[enrolment.Enrolment]:
+    return [
+        enrolment.enrol(
+            desk,
+            TERMINAL,
+            name,
+            [f"{name}/1".encode(), f"{name}/2".encode()],
+            CONSENT,
+            **settings,  # type: ignore[arg-type]
+        )
+        for name in names
+    ]
+
+
+def kinds(desk: Desk) -> list[str]:
+    return [entry.kind for entry in desk.log.entries()]
