@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -37,13 +37,41 @@ _COMMANDS: tuple[tuple[str, str, Add], ...] = (
     ("serve", "HTTP and a web page, on this machine", keeping.add_serve),
     ("report", "what a ledger's epsilon is and means", budget.add_report),
 )
-_EXAMPLES = """examples:
-  veilface --home shop init --name shop --model runs/demo/model --passphrase-file pass.txt
-  veilface --home shop enrol ada ada-1.jpg ada-2.jpg --consent 2026-01
-  veilface --home shop verify ada door.jpg
-  veilface --home shop identify door.jpg --json
-  veilface --home shop forget ada
-"""
+_EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "init": (
+        "init --name shop --model runs/demo/model --passphrase-file pass.txt",
+        "init --name shop --model runs/demo/model --key-file vault.key --keep-crops",
+    ),
+    "enrol": (
+        "enrol ada ada-1.jpg ada-2.jpg --consent 2026-01",
+        "enrol people/ --consent 2026-01",
+        "enrol bob bob.jpg --consent 2026-01 --holder --retain-until 2027-06-30",
+    ),
+    "verify": ("verify ada door.jpg", "verify bob door.jpg --card-file card.txt --json"),
+    "identify": ("identify door.jpg --json",),
+    "explain": ("explain ada door.jpg --out why.png",),
+    "people": ("people --json",),
+    "consent": ("consent ada --consent 2026-02 --retain-until 2027-06-30",),
+    "forget": ("forget ada --json",),
+    "expire": ("expire",),
+    "export-person": ("export-person ada --out ada.json",),
+    "calibrate": (
+        "calibrate identify --rate 0.01",
+        "calibrate verify --rate 0.001 --impostors folder:others",
+    ),
+    "migrate": ("migrate --model runs/newer/model",),
+    "users": ("users add door-3 --role operator --scopes verify --days 30", "users list"),
+    "vault": (
+        "vault check",
+        "vault backup templates.db keys.db",
+        "vault rotate --new-passphrase-file new.txt",
+        "vault shares",
+    ),
+    "log": ("log --since 100",),
+    "serve": ("serve --port 8443",),
+    "report": ("report ledger.db --out report.html",),
+}
+_USUAL = ("init", "enrol", "verify", "identify", "forget")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="veilface",
         description="An organisation's side: its faces, its templates, its budget.",
-        epilog=_EXAMPLES,
+        epilog=_examples(*(_EXAMPLES[name][0] for name in _USUAL)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -62,7 +90,15 @@ def build_parser() -> argparse.ArgumentParser:
         dest="command", required=True, metavar="COMMAND", parser_class=Parser
     )
     for name, what, add in _COMMANDS:
-        add(commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + "."))
+        add(
+            commands.add_parser(
+                name,
+                help=what,
+                description=what[0].upper() + what[1:] + ".",
+                epilog=_examples(*_EXAMPLES[name]),
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+        )
     return parser
 
 
@@ -74,6 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def entry() -> NoReturn:
     """Run the command as a program of its own."""
     sys.exit(main())
+
+
+def _examples(*commands: str) -> str:
+    """Return the end of a help text."""
+    return "examples:\n" + "\n".join(f"  veilface --home shop {command}" for command in commands)
 
 
 def _run(arguments: argparse.Namespace) -> int:

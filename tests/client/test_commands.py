@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.client.recognition.desks import PASSPHRASE, WordDesk, model_folder
 
-from veilface_client.cli import main
+from veilface_client.cli import _COMMANDS, _EXAMPLES, build_parser, main
 from veilface_client.key_providers.passphrase import CHEAPEST, PassphraseProvider
 from veilface_client.recognition import desk
 
@@ -197,6 +197,15 @@ def test_errors_are_one_line_with_a_code(
     assert (got, error.count("\n")) == (code, 1), error
     assert word in error
     assert "Traceback" not in error
+
+
+def test_every_example_parses() -> None:
+    """Each command has one, and the program takes it."""
+    parser = build_parser()
+    assert set(_EXAMPLES) == {name for name, _, _ in _COMMANDS}
+    for lines in _EXAMPLES.values():
+        for line in lines:
+            parser.parse_args(line.split())
 
 
 def test_completion_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
