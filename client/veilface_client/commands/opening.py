@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # they bring PyTorch with them, which takes seconds
     from veilface_client.recognition.desk import Desk
 
 HOME_VARIABLE = "VEILFACE_HOME"
+_KEY_LABEL = "veilface"  # of the key inside a token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,14 +143,35 @@ def _actor(desk: Desk, path: Path | None) -> Actor | None:
     return desk.actor(read_private(path, "a token").strip())
 
 
+def make_token_key(arguments: argparse.Namespace, key: KeySource) -> None:
+    """Make the vault's wrapping key inside a token.
+
+    Raises:
+        ConfigError: no PIN is named, or the token's library cannot be loaded.
+        WrongKey, VaultError: the token refuses, or has a key of ours already.
+    """
+    from veilface_client.key_providers.pkcs11 import (  # noqa: PLC0415 -- an optional extra
+        Token,
+        create_token_key,
+    )
+
+    token = Token(module=Path(key.path), label=key.label, key_label=_KEY_LABEL)
+    create_token_key(token, _pin(arguments))
+
+
 def _token(arguments: argparse.Namespace, key: KeySource) -> KeyProvider:
     from veilface_client.key_providers.pkcs11 import (  # noqa: PLC0415 -- an optional extra
         Pkcs11Provider,
         Token,
-        read_pin,
     )
+
+    token = Token(module=Path(key.path), label=key.label, key_label=_KEY_LABEL)
+    return Pkcs11Provider(token, _pin(arguments))
+
+
+def _pin(arguments: argparse.Namespace) -> str:
+    from veilface_client.key_providers.pkcs11 import read_pin  # noqa: PLC0415 -- as above
 
     if arguments.pin_file is None:
         raise ConfigError("expected the token's PIN", hint="--pin-file FILE")
-    token = Token(module=Path(key.path), label=key.label, key_label="veilface")
-    return Pkcs11Provider(token, read_pin(arguments.pin_file))
+    return read_pin(arguments.pin_file)

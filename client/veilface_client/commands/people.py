@@ -13,6 +13,7 @@ from veilface_client.commands.opening import (
     add_json,
     add_unlocking,
     home_of,
+    make_token_key,
     opened,
     progress,
     provider_of,
@@ -48,6 +49,9 @@ def add_init(parser: argparse.ArgumentParser) -> None:
         "--pkcs11-module", type=Path, metavar="LIB", help="unlock with a key in a token"
     )
     parser.add_argument("--pkcs11-token", default="", metavar="LABEL", help="label of the token")
+    parser.add_argument(
+        "--pkcs11-make-key", action="store_true", help="make that key first, inside the token"
+    )
     parser.add_argument(
         "--retention-days", type=int, default=1095, metavar="N", help="default: 1095"
     )
@@ -170,6 +174,8 @@ def _init(arguments: argparse.Namespace) -> int:
     elif arguments.pkcs11_module:
         module = str(arguments.pkcs11_module.resolve())
         key = KeySource(kind="pkcs11", path=module, label=arguments.pkcs11_token)
+        if arguments.pkcs11_make_key:
+            make_token_key(arguments, key)
     open_detector(arguments.detector)
     settings = Settings(
         name=arguments.name,
