@@ -36,11 +36,17 @@ class Impostors:
 
 
 def impostors_of(scores: ArrayLike, people: int) -> Impostors | None:
-    """Return what impostor scores [P] say; None where they are too few for any rate."""
+    """Return what impostor scores [P] say; of very few, that none of them was above the largest.
+
+    None where there is no score at all.
+    """
     falling: NDArray[np.float64] = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
+    if not len(falling):
+        return None
     known = [rate for rate in RATES if rate * len(falling) >= ENOUGH]
     if not known:
-        return None
+        rate, largest = 1 / len(falling), round(float(falling[0]), 6)
+        return Impostors(people=people, pairs=len(falling), rates=(rate,), cosines=(largest,))
     return Impostors(
         people=people,
         pairs=len(falling),
