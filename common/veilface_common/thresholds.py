@@ -6,6 +6,7 @@ enough to calibrate on itself.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,11 +46,16 @@ def impostors_of(scores: ArrayLike, people: int) -> Impostors | None:
         return None
     known = [rate for rate in RATES if rate * len(falling) >= ENOUGH]
     if not known:
-        rate, largest = 1 / len(falling), round(float(falling[0]), 6)
+        rate, largest = 1 / len(falling), _rounded_up(falling[0])
         return Impostors(people=people, pairs=len(falling), rates=(rate,), cosines=(largest,))
     return Impostors(
         people=people,
         pairs=len(falling),
         rates=tuple(known),
-        cosines=tuple(round(float(falling[int(rate * len(falling))]), 6) for rate in known),
+        cosines=tuple(_rounded_up(falling[int(rate * len(falling))]) for rate in known),
     )
+
+
+def _rounded_up(score: float) -> float:
+    """Return a threshold of six decimals that the score itself is not above."""
+    return math.ceil(float(score) * 1e6) / 1e6
