@@ -79,12 +79,17 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, cache: 
         [*small_run(folder, cache), "--rounds", "5000"],
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # A shell that runs the tests in the background has its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 -- no thread of ours runs yet
     )
-    while finished_rounds(folder) < 1:
-        assert process.poll() is None
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        while finished_rounds(folder) < 1:
+            assert process.poll() is None
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()  # nothing, where it has ended
     assert process.returncode == 130
     assert f"veilface-sim run --resume {folder}" in errors.decode()
     assert "Traceback" not in errors.decode()
