@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from veilface_client.key_providers import KeyProvider
 from veilface_client.key_providers.private_files import read_private
+from veilface_client.process import keep_memory_private
 from veilface_client.roles import TERMINAL, Actor
 from veilface_common.errors import ConfigError
 
@@ -115,6 +116,7 @@ def opened(
     from veilface_client.home import load_settings  # noqa: PLC0415 -- brings PyTorch
     from veilface_client.recognition.desk import Desk  # noqa: PLC0415 -- the same
 
+    keep_memory_private()
     folder = home_of(arguments)
     provider = provider or provider_of(arguments, load_settings(folder).key)
     with Desk(folder, provider, verify=verify) as desk:
