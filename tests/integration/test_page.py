@@ -278,6 +278,10 @@ def test_axe_finds_nothing(page: Open, tmp_path: Path) -> None:
                 expect(opened.locator("h1")).to_be_focused()
             for scheme, rules in (("light", {}), ("dark", {"runOnly": ["color-contrast"]})):
                 opened.emulate_media(color_scheme=scheme)
-                found = axe.run(opened, options=rules).response["violations"]
-                told = [(one["id"], one["nodes"][0]["html"]) for one in found]
+                for _ in range(8):  # while the section is still being drawn
+                    found = axe.run(opened, options=rules).response["violations"]
+                    told = [(one["id"], one["nodes"][0]["html"]) for one in found]
+                    if not told:
+                        break
+                    opened.wait_for_timeout(500)
                 assert told == [], (role, scheme)
