@@ -94,7 +94,7 @@ def _audit_receipt(path: Path, key: bytes, log: Path | None, *, as_json: bool) -
         return FAIL
     if as_json:
         body = dataclasses.asdict(verdict)
-        print(json.dumps({"verdict": "pass", "failed": None, **body}))
+        print(json.dumps({"verdict": "pass", "reason": None, **body}))
         return PASS
     print(_receipt_text(verdict))
     return PASS
@@ -103,7 +103,7 @@ def _audit_receipt(path: Path, key: bytes, log: Path | None, *, as_json: bool) -
 def _receipt_text(verdict: ReceiptVerdict) -> str:
     where = "and its log says so too" if verdict.in_log else "(compare with its log: --log)"
     return (
-        f"PASS  {verdict.organisation} says that {verdict.pseudonym} was {verdict.reason} at "
+        f"PASS  {verdict.organisation} says that {verdict.pseudonym} was {verdict.what} at "
         f"{verdict.time}, {where}"
     )
 

@@ -36,7 +36,7 @@ class ReceiptVerdict:
     organisation: str
     pseudonym: str
     time: str
-    reason: str
+    what: str  # forgotten or expired
     in_log: bool  # whether the log was there to compare with
 
 
@@ -77,7 +77,7 @@ def audit_receipt(path: Path, key: bytes, log: Path | None) -> ReceiptVerdict:
         organisation=content["organisation"],
         pseudonym=content["pseudonym"],
         time=content["time"],
-        reason=content["reason"],
+        what=content["reason"],
         in_log=log is not None,
     )
 

@@ -1,6 +1,6 @@
 """The page in a real browser: a service in a thread, Chromium without a window, a camera of a file.
 
-Chromium is looked for in $VEILFACE_CHROMIUM, on the PATH, and where a Debian package was unpacked
+Chromium is looked for in $VEILFACE_CHROMIUM and on the PATH
 into /tmp/chromium/root. Nothing is downloaded.
 """
 
@@ -27,7 +27,6 @@ from veilface_client.service.certificate import made_certificate
 from veilface_client.service.running import _settings
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-UNPACKED = Path("/tmp/chromium/root/usr")  # noqa: S108 -- looked at, never written
 SHOTS = os.environ.get("VEILFACE_SCREENSHOTS")
 
 
@@ -35,14 +34,9 @@ def chromium() -> tuple[str, dict[str, str]]:
     """Return (the program, its environment); the test is skipped where there is none."""
     named = os.environ.get("VEILFACE_CHROMIUM")
     found = named or shutil.which("chromium") or shutil.which("google-chrome")
-    if found:
-        return found, dict(os.environ)
-    unpacked = UNPACKED / "lib" / "chromium" / "chromium"
-    if not unpacked.exists():
+    if not found:
         pytest.skip("no Chromium: install it, or name it in VEILFACE_CHROMIUM")
-    libraries = UNPACKED / "lib" / "x86_64-linux-gnu"
-    folders = (libraries, libraries / "pulseaudio", unpacked.parent)
-    return str(unpacked), {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, folders))}
+    return found, dict(os.environ)
 
 
 def camera_file(path: Path, person: int) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from veilface_client.limits import verify_allowed
 from veilface_client.recognition.desk import Desk
 from veilface_client.recognition.matching import best_score, templates_of
 from veilface_client.roles import Actor
@@ -28,7 +29,7 @@ def explain(desk: Desk, actor: Actor, name: str, photo: bytes, card: str | None 
     """Return a PNG: the aligned face, and beside it what made it look like the person of this name.
 
     Raises:
-        AccessDenied: they may not ask.
+        AccessDenied: they may not ask, or too much was asked.
         DataError: nobody of that name is enrolled.
         FaceRefused: the photograph cannot be used.
         WrongKey: the person's card is needed.
@@ -40,7 +41,9 @@ def explain(desk: Desk, actor: Actor, name: str, photo: bytes, card: str | None 
         raise DataError("expected templates by the model in use, got none", hint="enrol them again")
     face = desk.look(photo)
     subject = desk.vault.pseudonym(person)
-    desk.write("note", actor, "done", subject=subject, reason="explained")
+    with desk.log.exclusive():  # nor is a picture had of somebody whom nobody may ask about
+        verify_allowed(desk.log, desk.settings.limits, actor, subject, desk.clock())
+        desk.write("note", actor, "done", subject=subject, reason="explained")
     return picture(face.pixels, occlusion(desk, face.pixels, templates))
 
 

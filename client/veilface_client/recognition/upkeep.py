@@ -152,11 +152,11 @@ def migrate(desk: Desk, actor: Actor, model: Path, progress: Progress = no_progr
         moved += 1
     progress("migrate", len(everybody), len(everybody))
     old = desk.model
+    desk.vault.drop_model(old)  # before the settings: cut off here, it can be begun again
+    desk.settle(actor, kind="migrated", details={"moved": moved, "come_again": len(come_again)})
     desk.settings = replace(desk.settings, model=digest)
     home.save_settings(desk.folder, desk.settings)
     desk.embedder = embedder
-    desk.vault.drop_model(old)
-    desk.settle(actor, kind="migrated", details={"moved": moved, "come_again": len(come_again)})
     desk.forget_memory()
     home.remove_model(desk.folder, old)
     return Migration(model=digest, moved=moved, come_again=tuple(sorted(come_again)))

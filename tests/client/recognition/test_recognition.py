@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,17 +32,6 @@ from veilface_common.errors import (
     SignatureError,
     WrongKey,
 )
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def desk(tmp_path: Path, clock: Clock) -> Iterator[WordDesk]:
-    with open_desk(tmp_path / "shop", clock) as found:
-        yield found
 
 
 def test_a_person_is_known_until_forgotten(desk: WordDesk) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,17 +30,6 @@ from veilface_common.errors import (
     ConfigError,
     VaultError,
 )
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def desk(tmp_path: Path, clock: Clock) -> Iterator[WordDesk]:
-    with open_desk(tmp_path / "shop", clock) as found:
-        yield found
 
 
 def test_a_calibrated_threshold_is_the_organisation_s(desk: WordDesk) -> None:
