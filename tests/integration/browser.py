@@ -1,7 +1,6 @@
 """The page in a real browser: a service in a thread, Chromium without a window, a camera of a file.
 
-Chromium is looked for in $VEILFACE_CHROMIUM and on the PATH
-into /tmp/chromium/root. Nothing is downloaded.
+Chromium is looked for in $VEILFACE_CHROMIUM and on the PATH. Nothing is downloaded.
 """
 
 from __future__ import annotations
