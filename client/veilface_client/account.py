@@ -20,9 +20,9 @@ from pathlib import Path
 
 from veilface_client.data import Faces
 from veilface_client.noise import Origin
-from veilface_client.noised_scores import evaluation_event
 from veilface_client.organisation import SETTINGS, keeps_account
-from veilface_client.private import PrivacyPlan, plan_of
+from veilface_client.private_plan import PrivacyPlan, plan_of
+from veilface_common.budget.calibration import evaluation_event
 from veilface_common.budget.ledger import Ledger, Registration, Reservation, create_ledger
 from veilface_common.budget.policy import Policy
 from veilface_common.crypto.signing import SigningKey, load_signing_key, save_signing_key
@@ -63,10 +63,15 @@ class Account:
     def reserve(self, request: TrainRequest, plan: PrivacyPlan, origin: Origin) -> Reservation:
         """Charge for a round and return when that is on disk.
 
+        Training that a crash cut off goes on with what it was charged: see `Ledger.resume`.
+
         Raises:
             BudgetExceeded: the policy does not allow it; the refusal is an entry.
             LedgerError: the ledger cannot be written, or is not what it was.
         """
+        resumed = self.ledger.resume(plan.event, request.digest)
+        if resumed is not None:
+            return resumed
         private = request.config.privacy
         context = _asked(request) | {
             "head": private.head if private.method == "gradient" else "none",
@@ -171,6 +176,18 @@ def open_account(folder: Path, faces: Faces) -> Account | None:
     return Account(ledger=ledger, secret=secret)
 
 
+def open_ledger(folder: Path) -> Ledger | None:
+    """Return the ledger in `folder`, or None where there is none; its faces are not compared.
+
+    Raises:
+        LedgerError: it is damaged or altered.
+        KeyFileError: its key is missing or open to others.
+    """
+    if not (folder / LEDGER).exists():
+        return None
+    return Ledger(folder / LEDGER, load_signing_key(folder / KEY))
+
+
 def _removed(folder: Path) -> LedgerError:
     return LedgerError(
         f"expected the account that {folder / SETTINGS} speaks of, got none of its files",
@@ -181,9 +198,11 @@ def _removed(folder: Path) -> LedgerError:
 def _asked(request: TrainRequest | EvaluateRequest) -> dict[str, object]:
     config = request.config
     return {
+        "participants": len(request.participants),
+        "request": request.digest,
         "round": request.round,
         "rounds": config.federation.rounds,
-        "run": config.digest[:16],
+        "run": config.run or config.digest[:16],
     }
 
 

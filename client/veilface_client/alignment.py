@@ -15,20 +15,11 @@ from PIL import Image
 from veilface_client.detectors.detection import Points
 from veilface_client.detectors.opencv import load_opencv
 from veilface_client.images import Pixels
+from veilface_common import preprocessing
 from veilface_common.errors import DataError
 
-PIXELS = 112
-# Left eye, right eye, nose, left and right corner of the mouth, as they stand in the picture
-# (Deng et al. 2019; the constants of its published alignment).
-TEMPLATE: Points = np.array(
-    [
-        (38.2946, 51.6963),
-        (73.5318, 51.5014),
-        (56.0252, 71.7366),
-        (41.5493, 92.3655),
-        (70.7299, 92.2041),
-    ]
-)
+PIXELS = preprocessing.SIDE
+TEMPLATE: Points = np.array(preprocessing.LANDMARKS)
 
 Transform = NDArray[np.float64]  # [2, 3]: (x, y, 1) of the photograph -> (x, y) of the template
 

@@ -3,6 +3,7 @@
 Where the keeper is, only the organisation says: the node's own setting `keeper`, or the variable
 VEILFACE_KEEPER. Nothing in a message or in the run's configuration can point it elsewhere.
 
+    unix:PATH          the socket of `veilface serve`, another process of another user
     folder:PATH        the organisation's folder, the keeper is called in this process (simulation)
     simulation:PATH    a folder of such folders; Flower's partition number picks one
 """
@@ -11,18 +12,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from veilface_client.failures import kept_at_home
-from veilface_common import protocol
-from veilface_common.errors import BudgetExceeded, ConfigError
-from veilface_common.protocol import EvaluateReply, EvaluateRequest, TrainReply, TrainRequest
-
-if TYPE_CHECKING:
-    from veilface_client.keeper import Keeper
+from veilface_client.courier import carry
+from veilface_common import wire
+from veilface_common.errors import ConfigError
+from veilface_common.wire import Envelope
 
 KEEPER_SETTING = "keeper"
 KEEPER_VARIABLE = "VEILFACE_KEEPER"
@@ -32,68 +29,50 @@ app = ClientApp()
 
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
-    """Answer under which name the organisation takes part."""
-    folder = _folder(context)
-    with kept_at_home(folder, "describe"):
-        description = _keeper(folder).describe()
-    content = protocol.to_record(protocol.encode_description(description))
-    return Message(content, reply_to=message)
+    """Carry the question who the organisation is, and the answer."""
+    return _forwarded(message, context)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Carry a round's request to the keeper, and back what it is willing to release."""
-    request = protocol.decode_request(protocol.from_record(message.content), TrainRequest)
-    folder = _folder(context)
-    with kept_at_home(folder, f"train {request.round}"):
-        keeper = _keeper(folder)
-        try:
-            reply = keeper.train(request)
-        except BudgetExceeded as refusal:  # says what was asked for and spent, nothing of the faces
-            name = keeper.describe().organisation
-            reply = TrainReply(
-                organisation=name, round=request.round, update=b"", refusal=str(refusal)
-            )
-    return Message(protocol.to_record(protocol.encode_reply(reply)), reply_to=message)
+    return _forwarded(message, context)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Carry the request for figures to the keeper, and back what it is willing to release."""
-    request = protocol.decode_request(protocol.from_record(message.content), EvaluateRequest)
-    folder = _folder(context)
-    with kept_at_home(folder, f"evaluate {request.round}"):
-        keeper = _keeper(folder)
-        try:
-            reply = keeper.evaluate(request)
-        except BudgetExceeded as refusal:  # as of training
-            name = keeper.describe().organisation
-            reply = EvaluateReply(
-                organisation=name, round=request.round, scores=None, refusal=str(refusal)
-            )
-    return Message(protocol.to_record(protocol.encode_evaluation(reply)), reply_to=message)
+    return _forwarded(message, context)
 
 
-def _keeper(folder: Path) -> Keeper:
-    from veilface_client.keeper import Keeper  # noqa: PLC0415 -- torch, only when called in process
+def _forwarded(message: Message, context: Context) -> Message:
+    envelope = _answer(wire.from_record(message.content), context)
+    return Message(wire.to_record(envelope), reply_to=message)
 
-    return Keeper.open(folder)
 
-
-def _folder(context: Context) -> Path:
-    """Return the organisation's folder.
+def _answer(envelope: Envelope, context: Context) -> Envelope:
+    """Return the keeper's answer.
 
     Raises:
-        ConfigError: no address, or one of an unknown kind.
+        ConfigError: no address of a keeper, or one of an unknown kind.
+        ProtocolError: the keeper refused, or is away.
     """
     address = context.node_config.get(KEEPER_SETTING) or os.environ.get(KEEPER_VARIABLE, "")
     kind, _, where = str(address).partition(":")
+    if kind == "unix" and where:
+        return carry(Path(where), envelope)
     if kind == "folder" and where:
-        return Path(where)
+        return _in_process(Path(where), envelope)
     if kind == "simulation" and where:
         folders = sorted(path for path in Path(where).iterdir() if path.is_dir())
-        return folders[int(context.node_config["partition-id"])]
+        return _in_process(folders[int(context.node_config["partition-id"])], envelope)
     raise ConfigError(
-        f"expected the keeper's address as folder:PATH, got {str(address)!r}",
+        f"expected the keeper's address as unix:PATH, got {str(address)!r}",
         hint=f"set {KEEPER_VARIABLE}",
     )
+
+
+def _in_process(folder: Path, envelope: Envelope) -> Envelope:
+    from veilface_client.door import Door  # noqa: PLC0415 -- torch, only when called in process
+
+    return Door(folder).answer(envelope)

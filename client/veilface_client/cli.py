@@ -14,7 +14,17 @@ from typing import NoReturn
 
 import shtab
 
-from veilface_client.commands import budget, keeping, matching, people
+from veilface_client.commands import (
+    account,
+    budget,
+    federation,
+    keeping,
+    matching,
+    model,
+    people,
+    serving,
+    status,
+)
 from veilface_common.command import Parser, run_command
 
 Add = Callable[[argparse.ArgumentParser], None]
@@ -30,15 +40,20 @@ _COMMANDS: tuple[tuple[str, str, Add], ...] = (
     ("expire", "erase everybody who is due", people.add_expire),
     ("export-person", "all that is kept of a person, for that person", people.add_export),
     ("calibrate", "choose a threshold for a rate of false answers", matching.add_calibrate),
-    ("migrate", "take a new model into use", matching.add_migrate),
+    ("model", "what is in use; verify, accept, tell of a release", model.add_model),
     ("users", "accounts and roles of the service", keeping.add_users),
     ("vault", "check, save, put back, change the key", keeping.add_vault),
     ("log", "who did what, to which pseudonym", keeping.add_log),
-    ("serve", "HTTP and a web page, on this machine", keeping.add_serve),
+    ("account", "photographs to train on, and the budget for it", account.add_account),
+    ("serve", "the keeper for the Flower node; HTTP and a page for people", serving.add_serve),
+    ("join", "answer a coordinator's invitation", federation.add_join),
+    ("node", "take part: start, status, approve", federation.add_node),
+    ("status", "how everything stands: federation, keeper, node, budget", status.add_status),
     ("report", "what a ledger's epsilon is and means", budget.add_report),
 )
 _EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "init": (
+        "init --name shop --passphrase-file pass.txt",
         "init --name shop --model runs/demo/model --passphrase-file pass.txt",
         "init --name shop --model runs/demo/model --key-file vault.key --keep-crops",
     ),
@@ -59,7 +74,7 @@ _EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "calibrate identify --rate 0.01",
         "calibrate verify --rate 0.001 --impostors folder:others",
     ),
-    "migrate": ("migrate --model runs/newer/model",),
+    "model": ("model accept", "model accept releases/0002", "model card --out card.html"),
     "users": ("users add door-3 --role operator --scopes verify --days 30", "users list"),
     "vault": (
         "vault check",
@@ -68,7 +83,14 @@ _EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "vault shares",
     ),
     "log": ("log --since 100",),
-    "serve": ("serve --port 8443",),
+    "account": (
+        "account open folder:f --policy p.toml --people-declared 500 --photos-declared 4000",
+        "account show",
+    ),
+    "serve": ("serve --port 8443", "serve --no-web --node-user veilface-node"),
+    "join": ("join invitation.txt",),
+    "node": ("node start", "node status --json"),
+    "status": ("status --watch", "status --json"),
     "report": ("report ledger.db --out report.html",),
 }
 _USUAL = ("init", "enrol", "verify", "identify", "forget")

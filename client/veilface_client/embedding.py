@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from veilface_client.alignment import network_input
 from veilface_client.images import Pixels
 from veilface_client.training import embed_views
 from veilface_common import typed_json
-from veilface_common.artifact import load_model
+from veilface_common.artifact import Manifest
 from veilface_common.thresholds import Impostors
 
 
 class Embedder:
     """A released model, ready to look at faces one by one. Threads may share it."""
 
-    def __init__(self, folder: Path) -> None:
-        """Load the model in `folder`.
-
-        Raises:
-            ArtifactError: it cannot be trusted.
-        """
+    def __init__(self, network: nn.Module, manifest: Manifest) -> None:
+        """Take a network that was verified, and what its manifest says."""
         torch.set_num_threads(1)  # photographs come one at a time; several threads serve them
-        self._network, manifest = load_model(folder)
+        self.network, self.manifest = network, manifest
         self._pixels = manifest.model.pixels
         self.dimension = manifest.model.dimension
         known = manifest.training.get("impostors")
@@ -38,5 +33,5 @@ class Embedder:
         """Aligned face uint8 [112, 112, 3] -> template [D], unit length."""
         face = torch.from_numpy(network_input(aligned, self._pixels))[None]
         with torch.inference_mode():
-            found = embed_views(self._network, face)[0]
+            found = embed_views(self.network, face)[0]
         return np.asarray(found.numpy(), dtype=np.float32)

@@ -1,7 +1,7 @@
 """An organisation's folder: what `veilface init` makes, and what everything else opens.
 
 DIR/home.json      settings, nothing secret: name, model, detector, limits, what unlocks the vault
-DIR/models/SHA/    the model in use, by the SHA-256 of its weights
+DIR/models/SHA/    the model in use, sealed, by the SHA-256 of its weights (`model_store`)
 DIR/vault.db       people and templates, sealed (`vault`)
 DIR/log.db         who did what (`access_log`), signed with
 DIR/log.key        an Ed25519 key (0600); log.pub is what an auditor verifies it with
@@ -20,9 +20,9 @@ from pathlib import Path
 from veilface_client.access_log import Clock, create_log, utc_now
 from veilface_client.key_providers import KeyProvider
 from veilface_client.limits import Limits
-from veilface_client.vault import create_vault
-from veilface_common import typed_json
-from veilface_common.artifact import MANIFEST, WEIGHTS, load_model
+from veilface_client.model_store import add_model, read_model, use_model
+from veilface_client.vault import Vault, create_vault
+from veilface_common import artifact, typed_json
 from veilface_common.crypto.signing import SigningKey, save_signing_key
 from veilface_common.errors import ArtifactError, ConfigError
 from veilface_common.files import sync_folder, write_atomically
@@ -31,7 +31,6 @@ SETTINGS = "home.json"
 VAULT = "vault.db"
 LOG = "log.db"
 LOG_KEY = "log.key"
-MODELS = "models"
 RECEIPTS = "receipts"
 SCHEMA = 1
 
@@ -50,7 +49,7 @@ class Settings:
     """What an organisation decided on when it began, and may change since."""
 
     name: str
-    model: str  # SHA-256 of the weights, hex
+    model: str  # SHA-256 of the weights, hex, as the vault has it; empty: none is accepted yet
     detector: str = "haar"
     key: KeySource = field(default_factory=KeySource)
     false_match_rate: float = 0.01  # of verify, until calibrated otherwise
@@ -64,7 +63,7 @@ class Settings:
 def create_home(
     folder: Path,
     settings: Settings,
-    model: Path,
+    model: Path | None,
     provider: KeyProvider,
     clock: Clock = utc_now,
 ) -> Settings:
@@ -73,13 +72,14 @@ def create_home(
     Args:
         folder: does not exist yet, or is empty.
         settings: as they shall be, but for the model, which is filled in.
-        model: the folder of a released model.
+        model: the folder of a model that nobody signs, such as a simulation writes; None: the first
+            one is a federation's release, which is accepted later.
         provider: what wraps the vault's key.
         clock: for the log.
 
     Raises:
         ConfigError: there is something in the folder already.
-        ArtifactError: the model cannot be trusted.
+        ArtifactError: the model cannot be trusted, or is a release, which `accept` verifies.
         VaultError, LogError: the files cannot be written.
     """
     if folder.exists() and any(folder.iterdir()):
@@ -90,41 +90,30 @@ def create_home(
     shutil.rmtree(draft, ignore_errors=True)  # of an `init` that did not end: nobody is in it
     (draft / RECEIPTS).mkdir(parents=True, mode=0o700)
     draft.chmod(0o700)
-    made = replace(settings, model=add_model(draft, model))
     key = SigningKey.from_seed(secrets.token_bytes(32))
     save_signing_key(draft / LOG_KEY, key)
-    create_log(draft / LOG, key, made.name, clock).close()
-    create_vault(draft / VAULT, made.name, provider).close()
+    create_log(draft / LOG, key, settings.name, clock).close()
+    with create_vault(draft / VAULT, settings.name, provider) as vault:
+        made = replace(settings, model=_first_model(draft, vault, model))
     save_settings(draft, made)
     draft.rename(folder)
     sync_folder(folder.parent)
     return made
 
 
-def add_model(folder: Path, model: Path) -> str:
-    """Copy a released model into the organisation's folder and return its digest.
-
-    Raises:
-        ArtifactError: it cannot be trusted.
-    """
-    _, manifest = load_model(model)
-    target = model_folder(folder, manifest.sha256)
-    if not (target / MANIFEST).exists():
-        target.mkdir(parents=True, exist_ok=True)
-        for name in (WEIGHTS, MANIFEST):
-            write_atomically(target / name, (model / name).read_bytes())
-    load_model(target)
-    return manifest.sha256
-
-
-def remove_model(folder: Path, digest: str) -> None:
-    """Remove a model that nothing was made with any more."""
-    shutil.rmtree(model_folder(folder, digest), ignore_errors=True)
-
-
-def model_folder(folder: Path, digest: str) -> Path:
-    """Return where a model lies."""
-    return folder / MODELS / digest[:16]
+def _first_model(draft: Path, vault: Vault, folder: Path | None) -> str:
+    if folder is None:
+        return ""
+    model = read_model(folder)
+    if model.parsed.release is not None:
+        raise ArtifactError(
+            "expected a model that nobody signs, got a federation's release",
+            hint="begin without --model; veilface join, then veilface model accept, verifies it",
+        )
+    artifact.network_of(model.parsed, model.weights, str(folder))
+    digest = add_model(draft, vault, model)
+    use_model(draft, vault, digest, release=None)
+    return digest
 
 
 def save_settings(folder: Path, settings: Settings) -> None:

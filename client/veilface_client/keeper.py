@@ -1,9 +1,9 @@
 """The organisation's side of the boundary: it holds the faces and decides what is released.
 
-Nothing but `Description`, `TrainReply` and `EvaluateReply` leaves: a name, trained weights minus
-received ones, noised histograms of scores, and the head of the organisation's ledger. Counts,
-losses, labels and the head stay here. An organisation with an account (`account`) trains privately,
-within its policy, or not at all; one without releases no figures.
+Nothing but `TrainReply` and `EvaluateReply` leaves: trained weights minus received ones, noised
+histograms of scores, and the head of the organisation's ledger. Counts, losses, labels and the head
+stay here. An organisation with an account (`account`) trains privately, within its policy, or not
+at all; one without releases no figures. Who may ask is for the `door`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from secrets import token_bytes
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -30,9 +31,8 @@ from veilface_client.history import LocalRound, save_round
 from veilface_client.noise import Noise, SecureNoise, SeededNoise
 from veilface_client.noised_scores import held_out, noised_scores, slots_for
 from veilface_client.organisation import Organisation, load_organisation
-from veilface_client.private import PrivacyPlan, PrivateSummary, Secrets, train_private
 from veilface_client.private_heads import make_head
-from veilface_client.public_side import PublicClasses
+from veilface_client.private_plan import PrivacyPlan, PrivateSummary, Secrets
 from veilface_client.replies import (
     load_evaluation,
     load_reply,
@@ -44,15 +44,18 @@ from veilface_client.whitening import whiten_private
 from veilface_common import models, tensors
 from veilface_common.budget.ledger import Reservation
 from veilface_common.config import RunConfig
-from veilface_common.errors import LedgerError
+from veilface_common.errors import LedgerError, ProtocolError, RequestRefused
 from veilface_common.models.weights import load_weights, read_weights
 from veilface_common.protocol import (
-    Description,
     EvaluateReply,
     EvaluateRequest,
     TrainReply,
     TrainRequest,
 )
+from veilface_common.updates import encode_update
+
+if TYPE_CHECKING:
+    from veilface_client.public_side import PublicClasses
 
 _HEAD_STREAM, _ROUND_STREAM = "head", "round"
 _PUBLIC_STREAM, _SECRET_STREAM = "public", "secret"
@@ -68,7 +71,7 @@ class Seen:
 
 
 class Keeper:
-    """One organisation's faces, and the three things it does for a federation."""
+    """One organisation's faces, and the two things it does for a federation."""
 
     def __init__(self, organisation: Organisation, faces: Faces, folder: Path) -> None:
         self._organisation = organisation
@@ -88,10 +91,6 @@ class Keeper:
         faces = open_faces(organisation.faces).of_people(organisation.people)
         return cls(organisation, faces, folder)
 
-    def describe(self) -> Description:
-        """Return the name under which the organisation takes part."""
-        return Description(organisation=self._name)
-
     def train(self, request: TrainRequest) -> TrainReply:
         """Train the received model on the organisation's faces and return what changed.
 
@@ -100,7 +99,7 @@ class Keeper:
 
         Raises:
             DataError: its faces do not show two people, or it has no public ones and needs some.
-            ProtocolError: the model is not the one that the configuration names.
+            RequestRefused: the model is not the one that the configuration names, or not finite.
             TrainingDiverged: the loss left the finite numbers.
             BudgetExceeded: the organisation's policy does not allow what is asked for.
             LedgerError: its ledger cannot be written or trusted; nothing was trained.
@@ -120,7 +119,7 @@ class Keeper:
         nothing again, as long as it is the newest that was answered.
 
         Raises:
-            ProtocolError: the model is not the one that the configuration names.
+            RequestRefused: the model is not the one that the configuration names, or not finite.
             BudgetExceeded: the policy does not allow it, or it is asked for without noise.
             LedgerError: there is no account that could be charged, or none that can be trusted.
         """
@@ -178,7 +177,9 @@ class Keeper:
             summary = self._fit(network, rows, request)
             seen.loss, seen.images = summary.mean_loss, summary.images
         return TrainReply(
-            organisation=self._name, round=request.round, update=_update(network, received)
+            organisation=self._name,
+            round=request.round,
+            update=_update(network, received, request.config),
         )
 
     def _train_privately(self, request: TrainRequest, account: Account) -> TrainReply:
@@ -186,6 +187,7 @@ class Keeper:
         plan = account.plan(request)
         before = load_reply(self._folder, request)
         if before is not None:
+            account.ledger.settle_sent(request.digest)
             return before
         network, received = _received(request)
         secrets = self._secrets(request)
@@ -202,7 +204,7 @@ class Keeper:
         reply = TrainReply(
             organisation=self._name,
             round=request.round,
-            update=_update(network, received),
+            update=_update(network, received, request.config),
             ledger_head=reservation.head,
         )
         save_reply(self._folder, request, reply)
@@ -222,6 +224,8 @@ class Keeper:
         units = units_of(plan.unit, self._faces.of_people(self._trained_people(config, account)))
         if config.privacy.method == "whitening":
             return lambda paid: whiten_private(network, units, config, plan, paid, secrets=secrets)
+        from veilface_client.private import train_private  # noqa: PLC0415 -- brings Opacus
+
         public = self._public(network, request)
         head = make_head(config, account.secret, public)
         return lambda paid: train_private(
@@ -239,6 +243,8 @@ class Keeper:
     def _public(self, network: nn.Module, request: TrainRequest) -> PublicClasses | None:
         if self._organisation.public_faces is None:
             return None
+        from veilface_client.public_side import PublicClasses  # noqa: PLC0415 -- brings torchvision
+
         seed = self._seed(request.config, _PUBLIC_STREAM, request.round)
         return PublicClasses(
             network,
@@ -310,13 +316,20 @@ class Keeper:
 
 
 def _received(request: TrainRequest | EvaluateRequest) -> tuple[nn.Module, tensors.Tensors]:
-    """Return the model that came, and its weights as they came."""
-    received = tensors.from_bytes(request.model)
+    """Return the model that came, and its weights as they came.
+
+    It is looked at before anything is charged: names, shapes, float32, finite.
+    """
     network = models.build(request.config.model, seed=0)
-    load_weights(network, received)
+    try:
+        received = tensors.from_bytes(request.model)
+        load_weights(network, received)
+    except ProtocolError as error:  # of the coordinator's own arrays: it may be told
+        raise RequestRefused(f"the request's model: {error}") from None
     return network, received
 
 
-def _update(network: nn.Module, received: tensors.Tensors) -> bytes:
+def _update(network: nn.Module, received: tensors.Tensors, config: RunConfig) -> bytes:
     trained = read_weights(network)
-    return tensors.to_bytes({name: trained[name] - received[name] for name in received})
+    changed = {name: trained[name] - received[name] for name in received}
+    return encode_update(changed, config.federation.update_precision)

@@ -30,10 +30,9 @@ from torch import nn
 from veilface_client.data import Faces
 from veilface_client.noise import Noise
 from veilface_client.training import Chosen, embed
-from veilface_common.budget.events import Event, Mechanism
+from veilface_common.budget.calibration import evaluation_event
 from veilface_common.budget.ledger import Reservation
-from veilface_common.config import PrivacyConfig, RunConfig
-from veilface_common.errors import BudgetError
+from veilface_common.config import RunConfig
 from veilface_common.score_histograms import (
     BINS,
     MATCHINGS,
@@ -55,18 +54,6 @@ class Sitter:
     name: bytes
     first: FloatArray  # [D], unit length
     second: FloatArray | None  # None: there is one photograph
-
-
-def evaluation_event(config: PrivacyConfig) -> Event:
-    """Return what the ledger charges for the figures that `config` asks for.
-
-    Raises:
-        BudgetError: it asks for none.
-    """
-    if config.unit == "none" or not config.releases_figures:
-        raise BudgetError("expected noise and a unit for figures that are to leave, got none")
-    mechanism = Mechanism(sample_rate=1.0, noise_multiplier=config.evaluation_noise)
-    return Event(unit=config.unit, mechanism=mechanism, steps=1)
 
 
 def held_out(names: Sequence[str], secret: bytes, share: float) -> list[int]:

@@ -15,8 +15,7 @@ What one unit contributes depends on that unit, the weights, public faces and se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -25,95 +24,22 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
 from veilface_client.noise import Noise
-from veilface_client.noised_scores import evaluation_event
 from veilface_client.private_heads import UnitHead
-from veilface_client.training import (
-    choose_device,
-    make_optimizer,
+from veilface_client.private_plan import (
+    ROUNDING,
+    PrivacyPlan,
+    PrivateSummary,
+    Secrets,
+    freeze_but,
+    sample,
+    trained_of,
 )
+from veilface_client.training import choose_device, make_optimizer
 from veilface_client.unit_gradients import unit_gradients
-from veilface_client.units import Coins, Units, Views
-from veilface_common.budget.accountant import calibrate_noise
-from veilface_common.budget.events import Event, Mechanism, Unit, total_steps
-from veilface_common.budget.ledger import Registration, Reservation
-from veilface_common.config import PrivacyConfig, RunConfig, TrainedPart, TrainingConfig
-from veilface_common.errors import BudgetError, ConfigError, TrainingDiverged
-
-ROUNDING = 1e-4  # by which clipping is tighter than C: fp32 norms were seen to be off by 1e-5
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrivacyPlan:
-    """Sampling, clipping and noise of a round's steps, and the event that accounts for them.
-
-    They are one value, so that what is done and what is charged cannot drift apart.
-    """
-
-    unit: Unit
-    sample_rate: float
-    noise_multiplier: float
-    max_gradient_norm: float
-    steps: int
-    units_declared: int  # by the organisation; what is divided by, never a count
-
-    def __post_init__(self) -> None:
-        if self.units_declared < 1:
-            raise BudgetError(f"expected units_declared of at least 1, got {self.units_declared}")
-        if not self.max_gradient_norm > 0:
-            raise BudgetError(f"expected a positive norm, got {self.max_gradient_norm}")
-        _ = self.event  # its own checks
-
-    @property
-    def event(self) -> Event:
-        """What the ledger charges."""
-        mechanism = Mechanism(sample_rate=self.sample_rate, noise_multiplier=self.noise_multiplier)
-        return Event(unit=self.unit, mechanism=mechanism, steps=self.steps)
-
-    @property
-    def expected_units(self) -> float:
-        """How many units a step is declared to take, q N."""
-        return self.sample_rate * self.units_declared
-
-
-def plan_of(config: PrivacyConfig, registration: Registration) -> PrivacyPlan:
-    """Return the plan of a round as `config` asks for it, over what the organisation declared.
-
-    Raises:
-        BudgetError: it asks for no private training, or a value is out of range.
-    """
-    if config.unit == "none":
-        raise BudgetError("expected a privacy unit, got none")
-    return PrivacyPlan(
-        unit=config.unit,
-        sample_rate=config.sample_rate,
-        noise_multiplier=config.noise_multiplier,
-        max_gradient_norm=config.max_gradient_norm,
-        steps=config.steps,
-        units_declared=registration.units_declared(config.unit),
-    )
-
-
-def calibrated(
-    config: PrivacyConfig, *, rounds: int, epsilon: float, delta: float
-) -> PrivacyConfig:
-    """Return `config` with the least noise that keeps all `rounds` at (epsilon, delta).
-
-    What is released of figures beside them is paid out of the same budget.
-
-    Raises:
-        BudgetError: no noise does.
-    """
-    beside = total_steps([evaluation_event(config)] if config.releases_figures else [])
-    noise = calibrate_noise(config.sample_rate, rounds * config.steps, delta, epsilon, beside)
-    return replace(config, noise_multiplier=noise)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Secrets:
-    """What the guarantee rests on: nobody else knows the coins or the noise."""
-
-    coins: Coins
-    noise: Noise
+from veilface_client.units import Units, Views
+from veilface_common.budget.ledger import Reservation
+from veilface_common.config import RunConfig, TrainingConfig
+from veilface_common.errors import BudgetError, TrainingDiverged
 
 
 class PublicSide(Protocol):
@@ -122,23 +48,6 @@ class PublicSide(Protocol):
     def gradients(self, inside: Sequence[nn.Parameter]) -> Sequence[Tensor]:
         """Return the gradients of the next public batch, shaped as `inside`; zeros where unused."""
         ...
-
-
-@dataclass(kw_only=True)
-class PrivateSummary:
-    """What a round's private training did. It stays at the organisation: nothing here is noised."""
-
-    steps: int = 0
-    taken: int = 0  # units, each time that one was taken counted
-    images: int = 0  # looked at, repeats counted
-    dropped: int = 0  # units whose gradient was not finite
-    clipped: int = 0  # units whose gradient was longer than C
-    loss: float = 0.0  # summed over `taken`
-
-    @property
-    def mean_loss(self) -> float:
-        """The mean loss of a unit that was taken; 0 where none was."""
-        return self.loss / max(1, self.taken - self.dropped)
 
 
 def train_private(  # noqa: PLR0913 -- all that a private round depends on, in sight
@@ -176,7 +85,7 @@ def train_private(  # noqa: PLR0913 -- all that a private round depends on, in s
     reservation.spend(plan.event)
     device = choose_device(config.device)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    inside = [*freeze_but(network, config.privacy.trained), *_trained(head.parameters())]
+    inside = [*freeze_but(network, config.privacy.trained), *trained_of(head.parameters())]
     views = Views(units, config, secrets.coins, device)
     optimizer = (mechanism or NoisyOptimizer)(
         make_optimizer([{"params": inside}], _training(config), learning_rate), plan, secrets.noise
@@ -215,12 +124,6 @@ def train_private(  # noqa: PLR0913 -- all that a private round depends on, in s
     return summary
 
 
-def sample(units: Units, plan: PrivacyPlan, coins: Coins, step: int) -> list[int]:
-    """Return whom a step takes: each unit by its own coin."""
-    rate = plan.sample_rate
-    return [unit for unit, name in enumerate(units.names) if coins.takes(step, name, rate)]
-
-
 class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
     """Opacus's optimiser with our noise: added in float64, before anything is rounded."""
 
@@ -241,26 +144,6 @@ class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no type
             summed = parameter.summed_grad.to("cpu", torch.float64)
             parameter.grad = (summed + drawn.view_as(summed)).to(parameter)
             parameter.summed_grad = None  # it can be released once
-
-
-def freeze_but(network: nn.Module, part: TrainedPart) -> list[nn.Parameter]:
-    """Freeze the network but for a part of it, and return that part.
-
-    Raises:
-        ConfigError: there is nothing of the kind.
-    """
-    kinds = {"all": nn.Module, "scales": nn.GroupNorm, "projection": nn.Linear}
-    modules = [module for module in network.modules() if isinstance(module, kinds[part])]
-    network.requires_grad_(requires_grad=False)
-    for module in modules[-1:] if part == "projection" else modules:
-        module.requires_grad_(requires_grad=True)
-    trained = list(_trained(network.parameters()))
-    if not trained:
-        raise ConfigError(
-            f"expected a network with {part} to train, got one without",
-            hint="privacy.trained=all trains any network",
-        )
-    return trained
 
 
 def _training(config: RunConfig) -> TrainingConfig:
@@ -310,7 +193,3 @@ def _verify_counted(accountant: RDPAccountant, plan: PrivacyPlan) -> None:
     expected = [(plan.noise_multiplier, plan.sample_rate, plan.steps)]
     if accountant.history != expected:
         raise BudgetError(f"expected steps as charged, {expected}, got {accountant.history}")
-
-
-def _trained(parameters: Iterable[nn.Parameter]) -> Iterator[nn.Parameter]:
-    return (parameter for parameter in parameters if parameter.requires_grad)

@@ -10,7 +10,6 @@ that were released already.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +22,6 @@ from veilface_common.protocol import (
     EvaluateRequest,
     TrainReply,
     TrainRequest,
-    encode_request,
 )
 from veilface_common.score_histograms import ScoreHistograms
 from veilface_common.typed_json import from_json
@@ -84,7 +82,7 @@ def _save(
     header = {
         "head": head and [head.sequence, head.hash],
         "organisation": reply.organisation,
-        "request": _digest(request),
+        "request": request.digest,
     }
     write_atomically(path, json.dumps(header).encode() + b"\n" + content)
 
@@ -98,7 +96,7 @@ def _load(
     line, _, content = path.read_bytes().partition(b"\n")
     try:
         header = json.loads(line)
-        if header["request"] != _digest(request):
+        if header["request"] != request.digest:
             return None
         head = header["head"] and Head(sequence=header["head"][0], hash=header["head"][1])
         return str(header["organisation"]), head, content
@@ -111,9 +109,3 @@ def _damaged(path: Path) -> ArtifactError:
         f"expected the newest reply in {path}, got a damaged file",
         hint="remove it; what it answered is then done, and charged, again",
     )
-
-
-def _digest(request: TrainRequest | EvaluateRequest) -> str:
-    envelope = encode_request(request)
-    digest = hashlib.sha256(envelope.header.encode() + b"\0" + envelope.tensors)
-    return digest.hexdigest()

@@ -27,6 +27,7 @@ Act = Literal[
     "log",
     "budget",
     "check",
+    "metrics",
     "calibrate",
     "loosen-threshold",
     "migrate",
@@ -44,9 +45,12 @@ PERMISSIONS: Mapping[Role, frozenset[Act]] = {
     "privacy-officer": frozenset(
         {"people", "consent", "forget", "expire", "export-person", "export-all", "budget", "check"}
     ),
-    "auditor": frozenset({"log", "budget", "check"}),
+    "auditor": frozenset({"log", "budget", "check", "metrics"}),
     "administrator": frozenset(
-        {"users", "keys", "recover", "backup", "check", "calibrate", "loosen-threshold", "migrate"}
+        {
+            *("users", "keys", "recover", "backup", "check", "metrics"),
+            *("calibrate", "loosen-threshold", "migrate"),
+        }
     ),
     # Whoever sits at the terminal unlocked the vault with the organisation's key: forbidding them
     # anything would be a promise that a few lines of Python break.

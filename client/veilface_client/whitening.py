@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from veilface_client.private import PrivacyPlan, PrivateSummary, Secrets, freeze_but, sample
+from veilface_client.private_plan import PrivacyPlan, PrivateSummary, Secrets, freeze_but, sample
 from veilface_client.training import Chosen, embed
 from veilface_client.units import Units
 from veilface_common.budget.ledger import Reservation

@@ -1,5 +1,8 @@
 """A model on disk: `model.safetensors` and the `manifest.json` that says what it is.
 
+Of schema 2 is what a federation releases, signed (`release`). Of schema 1 is what a simulation, or
+whoever trains alone, writes; nobody signs it:
+
 {"schema": 1, "model": {"name": ..., "dimension": ...}, "sha256": HEX OF THE WEIGHTS,
  "made_by": "veilface VERSION", "training": {FREE TEXT ABOUT HOW IT CAME ABOUT}}
 """
@@ -15,16 +18,16 @@ from pathlib import Path
 
 from torch import nn
 
-from veilface_common import models, tensors
+from veilface_common import release as releases
+from veilface_common import tensors
 from veilface_common.config import ModelConfig, from_flat, to_flat
 from veilface_common.errors import ArtifactError, VeilfaceError
 from veilface_common.files import PUBLIC, write_atomically
-from veilface_common.models.weights import load_weights
+from veilface_common.release import MAX_MANIFEST_BYTES, MAX_WEIGHT_BYTES, Release
 
 SCHEMA = 1
 WEIGHTS = "model.safetensors"
 MANIFEST = "manifest.json"
-MAX_WEIGHT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,7 @@ class Manifest:
     model: ModelConfig
     sha256: str
     training: Mapping[str, object]
+    release: Release | None = None  # where it is one
 
 
 def save_model(
@@ -42,7 +46,7 @@ def save_model(
     weights: tensors.Tensors,
     training: Mapping[str, object],
 ) -> Manifest:
-    """Write a model into `folder`; the manifest, written last, makes it valid."""
+    """Write a model that nobody signs into `folder`; the manifest, written last, makes it valid."""
     folder.mkdir(parents=True, exist_ok=True)
     content = tensors.to_bytes(weights)
     manifest = Manifest(model=model, sha256=hashlib.sha256(content).hexdigest(), training=training)
@@ -62,22 +66,27 @@ def save_model(
 def load_model(folder: Path) -> tuple[nn.Module, Manifest]:
     """Return the network in `folder`, after its weights were checked against the manifest.
 
+    Of a release, that its coordinator signed it is not looked at: `release.verify_manifest` does.
+
     Raises:
         ArtifactError: a file is missing, damaged, or not what the manifest says.
     """
     manifest = load_manifest(folder)
-    weights = _read_weights(folder / WEIGHTS)
+    return network_of(manifest, read_weights_file(folder), str(folder)), manifest
+
+
+def network_of(manifest: Manifest, weights: bytes, where: str) -> nn.Module:
+    """Return the network with these weights, after they were checked against the manifest.
+
+    Raises:
+        ArtifactError: they are others, or do not fit the network.
+    """
     if hashlib.sha256(weights).hexdigest() != manifest.sha256:
         raise ArtifactError(
-            f"the weights in {folder} are not those that its manifest names",
+            f"the weights in {where} are not those that its manifest names",
             hint="copy the whole folder again; do not mix files of two models",
         )
-    network = models.build(manifest.model, seed=0)
-    try:
-        load_weights(network, tensors.from_bytes(weights))
-    except VeilfaceError as error:
-        raise ArtifactError(f"the weights in {folder} do not fit their network: {error}") from error
-    return network.eval(), manifest
+    return releases.network_with(manifest.model, weights, where)
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -86,35 +95,51 @@ def load_manifest(folder: Path) -> Manifest:
     Raises:
         ArtifactError: it is missing, damaged or of another schema.
     """
-    path = folder / MANIFEST
+    return parse_manifest(read_manifest_file(folder), str(folder / MANIFEST))
+
+
+def parse_manifest(content: bytes, where: str) -> Manifest:
+    """Return what a manifest of either schema says.
+
+    Raises:
+        ArtifactError: it is damaged or of another schema.
+    """
+    body = releases.read_body(content, where)
+    if body["schema"] == releases.SCHEMA:
+        release = releases.parse(content, where)
+        return Manifest(model=release.network, sha256=release.sha256, training={}, release=release)
+    if body["schema"] != SCHEMA:
+        got = body["schema"]
+        raise ArtifactError(
+            f"expected schema {SCHEMA} or {releases.SCHEMA} in {where}, got {got!r}"
+        )
     try:
-        body = json.loads(path.read_bytes())
-        _verify_schema(body["schema"], path)
         return Manifest(
             model=from_flat(ModelConfig, body["model"]),
             sha256=str(body["sha256"]),
             training=dict(body["training"]),
         )
-    except OSError as error:
-        raise ArtifactError(
-            f"expected a model in {folder}, got no readable {MANIFEST}",
-            hint="name the folder that holds model.safetensors and manifest.json",
-        ) from error
-    except ArtifactError:
-        raise
     except (ValueError, KeyError, TypeError, VeilfaceError) as error:
-        raise ArtifactError(f"expected a manifest in {path}, got a damaged file") from error
+        raise ArtifactError(f"expected a manifest in {where}, got a damaged file") from error
 
 
-def _verify_schema(got: object, path: Path) -> None:
-    if got != SCHEMA:
-        raise ArtifactError(f"expected schema {SCHEMA} in {path}, got {got!r}")
+def read_manifest_file(folder: Path) -> bytes:
+    """Return the manifest's bytes. Raises ArtifactError where there are none, or too many."""
+    hint = "name the folder that holds model.safetensors and manifest.json"
+    missing = f"expected a model in {folder}, got no readable {MANIFEST}"
+    return _read(folder / MANIFEST, MAX_MANIFEST_BYTES, missing, hint)
 
 
-def _read_weights(path: Path) -> bytes:
+def read_weights_file(folder: Path) -> bytes:
+    """Return the weights' bytes. Raises ArtifactError where there are none, or too many."""
+    path = folder / WEIGHTS
+    return _read(path, MAX_WEIGHT_BYTES, f"expected the weights in {path}, got no readable file")
+
+
+def _read(path: Path, most: int, missing: str, hint: str | None = None) -> bytes:
     try:
-        if path.stat().st_size > MAX_WEIGHT_BYTES:
-            raise ArtifactError(f"expected at most {MAX_WEIGHT_BYTES} bytes in {path}, got more")
+        if path.stat().st_size > most:
+            raise ArtifactError(f"expected at most {most} bytes in {path}, got more")
         return path.read_bytes()
     except OSError as error:
-        raise ArtifactError(f"expected the weights in {path}, got no readable file") from error
+        raise ArtifactError(missing, hint=hint) from error

@@ -1,6 +1,6 @@
 """The settings of a federation: frozen dataclasses, parsed once from Flower's flat dict.
 
-Presets live in `veilface_simulations.experiment`; vary one with `dataclasses.replace`.
+Presets live in `presets`; vary one with `dataclasses.replace`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ ModelName = Literal["tiny", "base", "classic"]
 StrategyName = Literal["fedavg", "fedavgm", "fedadam", "fedprox"]
 OptimizerName = Literal["sgd", "adamw"]
 Precision = Literal["auto", "fp32", "bf16"]
+UpdatePrecision = Literal["fp32", "fp16", "int8"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 PrivacyUnit = Literal["none", "identity", "image"]
 PrivateMethod = Literal["gradient", "whitening"]
@@ -36,7 +38,7 @@ def _check(condition: bool, setting: str, got: object, expected: str) -> None:  
 
 
 def _check_range(setting: str, value: float, low: float, high: float) -> None:
-    _check(math.isfinite(value) and low <= value <= high, setting, value, f"in [{low:g}, {high:g}]")
+    _check(low <= value <= high, setting, value, f"in [{low:g}, {high:g}]")  # and so no NaN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +144,9 @@ class FederationConfig:
     min_replies: int = 1
     weights: str = ""  # declared weights, "name=2,other=1"; empty: equal
     max_update_norm: float = 1e3
-    timeout_seconds: float = 3600.0
+    update_precision: UpdatePrecision = "fp32"  # in which an update travels; see `updates`
+    timeout_seconds: float = 3600.0  # of a round
+    away_seconds: float = 300.0  # after which an organisation that is away is not waited for
     keep_every: int = 0  # keep the model of every n-th round; 0: the last alone
 
     def __post_init__(self) -> None:
@@ -153,6 +157,7 @@ class FederationConfig:
         _check_range("federation.min-replies", self.min_replies, 1, 1_000_000)
         _check_range("federation.max-update-norm", self.max_update_norm, 1e-9, 1e12)
         _check_range("federation.timeout-seconds", self.timeout_seconds, 1, 1e7)
+        _check_range("federation.away-seconds", self.away_seconds, 0, 1e7)
         _check_range("federation.keep-every", self.keep_every, 0, 100_000)
         self.declared_weights()
 
@@ -238,6 +243,7 @@ class RunConfig:
     """Everything that both sides of a federation agree on before it starts."""
 
     seed: int = 0
+    run: str = ""  # a name of its own, hex; empty in a simulation, where the settings name it
     initial: str = ""  # SHA-256 of the model that the first round starts from; empty: drawn
     device: Device = "auto"
     precision: Precision = "auto"
@@ -250,6 +256,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _check_range("seed", self.seed, 0, 2**31 - 1)
+        is_name = re.fullmatch(r"(?:[0-9a-f]{16})?", self.run) is not None
+        _check(is_name, "run", self.run, "16 hex digits, or nothing")
 
     def learning_rate_in(self, round_number: int) -> float:
         """Return the organisations' learning rate in the middle of a round, counted from 1."""
@@ -327,7 +335,7 @@ def _typed(key: str, wanted: Any, value: object) -> object:
             return float(value)
         if wanted is int and isinstance(value, str):
             return int(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     _check(type(value) is wanted, key, value, f"as {wanted.__name__}")
     return value

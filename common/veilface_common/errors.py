@@ -7,6 +7,7 @@ VeilfaceError              1   the root: a message, an optional hint, an exit co
 |   |-- KeyFileError       4   a key that is missing, foreign or open to others
 |   `-- SignatureError     4   something that its signer did not sign
 |-- ProtocolError          5   a message that is not what the protocol allows
+|   |-- RequestRefused     5   a request that an organisation does not take; the reason may be told
 |   `-- UpdateRejected     5   an organisation's update that must not be summed
 |-- FederationError        6   a federation that cannot go on
 |-- EngineError            7   Flower or Ray failed underneath
@@ -65,6 +66,10 @@ class ProtocolError(VeilfaceError):
     """A message that is not what the protocol allows."""
 
     exit_code = 5
+
+
+class RequestRefused(ProtocolError):  # noqa: N818 -- named for what happened
+    """A request that an organisation does not take; its message is for the coordinator's eyes."""
 
 
 class UpdateRejected(ProtocolError):  # noqa: N818 -- named for what happened

@@ -1,50 +1,65 @@
-"""What travels between the coordinator and an organisation, and the only string keys.
+"""What the coordinator and an organisation say to one another, and the only string keys.
 
-A message is a JSON header and, where it carries a model or an update, safetensors bytes; both stand
-in one Flower ConfigRecord. The courier forwards them unread.
+A request is signed by the coordinator's key and names whom it is for, its run, its round and the
+digest of the model that comes with it; a reply is signed by the organisation's key and names the
+request that it answers. So nothing that carries a message can alter it, give it to another
+organisation, or show it in another round; `wire` is how it travels.
+
+What travels further up is checked in this order: size (`wire`), form, signature, addressee, model,
+settings. Whether it is granted is then for the organisation's rules and policy.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TypeVar
-
-from flwr.app import ConfigRecord, RecordDict
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from typing import Literal
 
 from veilface_common import typed_json
 from veilface_common.budget.entries import Head
-from veilface_common.config import RunConfig, Scalar, from_flat, to_flat
-from veilface_common.errors import ArtifactError, ConfigError, ProtocolError
+from veilface_common.config import RunConfig, from_flat, to_flat
+from veilface_common.crypto.signing import SigningKey, VerifyKey, parse_verify_key
+from veilface_common.errors import (
+    ArtifactError,
+    ConfigError,
+    KeyFileError,
+    ProtocolError,
+    SignatureError,
+)
 from veilface_common.score_histograms import BINS, ScoreHistograms
+from veilface_common.wire import Envelope
 
-VERSION = 1
-DESCRIBE = "query.describe"
-TRAIN = "train"
-EVALUATE = "evaluate"
-MAX_TENSOR_BYTES = 1 << 30
-MAX_HEADER_BYTES = 1 << 20
+VERSION = 2
 MAX_REFUSAL = 500
 MAX_WEIGHT = 1e9  # of a bin: beyond it, nobody's people are in a histogram
-_RECORD = "veilface"
+MAX_PARTICIPANTS = 10_000
+Kind = Literal["describe", "train", "evaluate"]
 LedgerHead = Head  # for the coordinator's code, in which no other head is ever named
 
 
 @dataclass(frozen=True, kw_only=True)
-class Envelope:
-    """A message as it travels: what the courier sees."""
+class Description:
+    """An organisation's answer to a first request: its name, and the key that signs its replies."""
 
-    header: str
-    tensors: bytes = b""
+    organisation: str
+    key: VerifyKey
+    software: str  # its release of Veilface
 
 
 @dataclass(frozen=True, kw_only=True)
-class Description:
-    """An organisation's answer to `DESCRIBE`: the name under which it takes part."""
+class DescribeRequest:
+    """What is asked first: who are you?"""
 
-    organisation: str
+    kind: Kind = "describe"
+
+    @property
+    def digest(self) -> str:
+        """What a reply names: every such request is the same."""
+        return _digest(self.kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +69,18 @@ class TrainRequest:
     round: int
     config: RunConfig
     model: bytes
+    participants: tuple[str, ...] = ()  # the organisations that are asked in this round
+    kind: Kind = "train"
+
+    @property
+    def digest(self) -> str:
+        """What the request is, hex; the same for one that is repeated after a crash."""
+        return _digest(self.kind, self.config.digest, self.round, self.parent)
+
+    @property
+    def parent(self) -> str:
+        """The digest of the model that comes with it, hex."""
+        return hashlib.sha256(self.model).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +95,7 @@ class TrainReply:
     update: bytes
     ledger_head: Head | None = None  # of the organisation's account, where it keeps one
     refusal: str = ""
+    by_rules: bool = False  # refused by rules that may allow it later; a spent budget never does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +105,18 @@ class EvaluateRequest:
     round: int  # the last one
     config: RunConfig
     model: bytes
+    participants: tuple[str, ...] = ()
+    kind: Kind = "evaluate"
+
+    @property
+    def digest(self) -> str:
+        """What the request is, hex; the same for one that is repeated after a crash."""
+        return _digest(self.kind, self.config.digest, self.round, self.parent)
+
+    @property
+    def parent(self) -> str:
+        """The digest of the model that comes with it, hex."""
+        return hashlib.sha256(self.model).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,31 +128,163 @@ class EvaluateReply:
     scores: ScoreHistograms | None
     ledger_head: Head | None = None  # of its account, which was charged
     refusal: str = ""
+    by_rules: bool = False  # as of a `TrainReply`
 
 
-Request = TypeVar("Request", TrainRequest, EvaluateRequest)
+Request = TrainRequest | EvaluateRequest
+Reply = TrainReply | EvaluateReply
 
 
-def encode_description(description: Description) -> Envelope:
-    """Return the description as it travels."""
-    return Envelope(header=_header({"organisation": description.organisation}))
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A request that its signer wrote, for whom it is and as it was written."""
+
+    request: DescribeRequest | TrainRequest | EvaluateRequest
+    coordinator: VerifyKey
+
+
+def encode_request(request: DescribeRequest | Request, *, to: str, key: SigningKey) -> Envelope:
+    """Return the request as it travels to one organisation, which the first knows no name of."""
+    header: dict[str, object] = {"kind": request.kind, "to": to}
+    if isinstance(request, DescribeRequest):
+        return _signed(Envelope(header=_header(header)), "request", key)
+    header |= {
+        "config": to_flat(request.config),
+        "parent": request.parent,
+        "participants": list(request.participants),
+        "round": request.round,
+        "run": request.config.digest,
+    }
+    return _signed(Envelope(header=_header(header), tensors=request.model), "request", key)
+
+
+def open_request(envelope: Envelope, *, name: str, coordinators: Mapping[str, VerifyKey]) -> Opened:
+    """Return what is asked, and by whom; the rules are those above, in their order.
+
+    Args:
+        envelope: the message.
+        name: of the organisation that it has reached.
+        coordinators: {fingerprint: key} of those whom the organisation knows.
+
+    Raises:
+        ProtocolError: it is not what the protocol allows, or is for another organisation.
+        SignatureError: none of the coordinators signed it.
+    """
+    header = _read(envelope)
+    coordinator = _signer(envelope, coordinators)
+    kind, to = header.get("kind"), header.get("to")
+    if kind == "describe":
+        return Opened(request=DescribeRequest(), coordinator=coordinator)
+    if kind not in ("train", "evaluate"):
+        raise ProtocolError(f"expected a request to describe, train or evaluate, got {kind!r:.40}")
+    if to != name:
+        raise ProtocolError(f"expected a request to {name!r}, got one to another organisation")
+    request = _request(
+        header, envelope.tensors, TrainRequest if kind == "train" else EvaluateRequest
+    )
+    if header.get("parent") != request.parent:
+        raise ProtocolError("expected the model that the request names, got another")
+    if header.get("run") != request.config.digest:
+        raise ProtocolError("expected the settings of the run that the request names, got others")
+    return Opened(request=request, coordinator=coordinator)
+
+
+def encode_description(organisation: str, key: SigningKey) -> Envelope:
+    """Return who answers, as it travels."""
+    header = {
+        "key": key.public.pem.decode(),
+        "organisation": organisation,
+        "request": DescribeRequest().digest,
+        "software": version("veilface"),
+    }
+    return _signed(Envelope(header=_header(header)), "reply", key)
 
 
 def decode_description(envelope: Envelope) -> Description:
-    """Return the description. Raises ProtocolError when it is not one."""
+    """Return who answers; that it has the key it names is proven, whose key it is is not.
+
+    Raises:
+        ProtocolError: it is no description.
+        SignatureError: it is signed by another key than it names.
+    """
     header = _read(envelope)
-    return Description(organisation=_organisation(header))
+    try:
+        key = parse_verify_key(str(header.get("key")).encode(), "the description")
+    except KeyFileError as error:
+        raise ProtocolError(str(error)) from None
+    key.verify("reply", envelope.signed_bytes, envelope.signature)
+    name = _organisation(header)
+    return Description(organisation=name, key=key, software=_text(header, "software"))
 
 
-def encode_request(request: TrainRequest | EvaluateRequest) -> Envelope:
-    """Return the request as it travels."""
-    header: dict[str, object] = {"round": request.round, "config": to_flat(request.config)}
-    return Envelope(header=_header(header), tensors=request.model)
+def encode_reply(reply: Reply, *, request: Request, key: SigningKey) -> Envelope:
+    """Return the reply as it travels, bound to the request that it answers."""
+    header: dict[str, object] = {
+        "organisation": reply.organisation,
+        "request": request.digest,
+        "round": reply.round,
+    }
+    if reply.refusal:
+        header |= {"refusal": reply.refusal[:MAX_REFUSAL], "by_rules": reply.by_rules}
+    if reply.ledger_head is not None:
+        header["ledger_head"] = asdict(reply.ledger_head)
+    update = b""
+    if isinstance(reply, TrainReply):
+        update = reply.update
+    elif reply.scores is not None:
+        header["scores"] = asdict(reply.scores)
+    return _signed(Envelope(header=_header(header), tensors=update), "reply", key)
 
 
-def decode_request(envelope: Envelope, kind: type[Request]) -> Request:
-    """Return the request of that kind. Raises ProtocolError when it is not one."""
+def decode_reply(envelope: Envelope, request: Request, key: VerifyKey) -> Reply:
+    """Return the reply to this request by the organisation of this key.
+
+    Raises:
+        ProtocolError: it is none, or answers another request.
+        SignatureError: the organisation did not sign it.
+    """
     header = _read(envelope)
+    key.verify("reply", envelope.signed_bytes, envelope.signature)
+    if header.get("request") != request.digest:
+        raise ProtocolError("expected an answer to this request, got one to another")
+    name, number, paid = _organisation(header), _round(header), _ledger_head(header)
+    refusal, by_rules = _text(header, "refusal"), header.get("by_rules") is True
+    if isinstance(request, TrainRequest):
+        return TrainReply(
+            organisation=name,
+            round=number,
+            update=envelope.tensors,
+            ledger_head=paid,
+            refusal=refusal,
+            by_rules=by_rules,
+        )
+    return EvaluateReply(
+        organisation=name,
+        round=number,
+        scores=_scores(header),
+        ledger_head=paid,
+        refusal=refusal,
+        by_rules=by_rules,
+    )
+
+
+def _signed(envelope: Envelope, purpose: Literal["request", "reply"], key: SigningKey) -> Envelope:
+    return replace(envelope, signature=key.sign(purpose, envelope.signed_bytes))
+
+
+def _signer(envelope: Envelope, coordinators: Mapping[str, VerifyKey]) -> VerifyKey:
+    for key in coordinators.values():
+        try:
+            key.verify("request", envelope.signed_bytes, envelope.signature)
+        except SignatureError:
+            continue
+        return key
+    raise SignatureError("expected the signature of a coordinator that is known here, got none")
+
+
+def _request(
+    header: Mapping[str, object], model: bytes, kind: type[TrainRequest | EvaluateRequest]
+) -> Request:
     config = header.get("config")
     if not isinstance(config, dict):
         raise ProtocolError("expected a configuration in the request, got none")
@@ -120,70 +292,22 @@ def decode_request(envelope: Envelope, kind: type[Request]) -> Request:
         parsed = from_flat(RunConfig, config)
     except ConfigError as error:
         raise ProtocolError(f"the request's configuration: {error}") from error
-    return kind(round=_round(header), config=parsed, model=envelope.tensors)
+    named = header.get("participants")
+    if (
+        not isinstance(named, list)
+        or len(named) > MAX_PARTICIPANTS
+        or not all(isinstance(name, str) for name in named)
+    ):
+        raise ProtocolError("expected the names of those who take part")
+    number, most = _round(header), parsed.federation.rounds
+    if number > most:
+        raise ProtocolError(f"expected a round up to {most}, the run's last, got another")
+    participants = tuple(sorted(set(named)))
+    return kind(round=number, config=parsed, model=model, participants=participants)
 
 
-def encode_reply(reply: TrainReply) -> Envelope:
-    """Return the reply as it travels."""
-    return Envelope(header=_header(_answer(reply)), tensors=reply.update)
-
-
-def encode_evaluation(reply: EvaluateReply) -> Envelope:
-    """Return the reply as it travels."""
-    scores = {} if reply.scores is None else {"scores": asdict(reply.scores)}
-    return Envelope(header=_header({**_answer(reply), **scores}))
-
-
-def decode_reply(envelope: Envelope) -> TrainReply:
-    """Return the reply. Raises ProtocolError when it is not one."""
-    header = _read(envelope)
-    return TrainReply(
-        organisation=_organisation(header),
-        round=_round(header),
-        update=envelope.tensors,
-        ledger_head=_ledger_head(header),
-        refusal=str(header.get("refusal", ""))[:MAX_REFUSAL],
-    )
-
-
-def decode_evaluation(envelope: Envelope) -> EvaluateReply:
-    """Return the reply. Raises ProtocolError when it is not one."""
-    header = _read(envelope)
-    return EvaluateReply(
-        organisation=_organisation(header),
-        round=_round(header),
-        scores=_scores(header),
-        ledger_head=_ledger_head(header),
-        refusal=str(header.get("refusal", ""))[:MAX_REFUSAL],
-    )
-
-
-def to_record(envelope: Envelope) -> RecordDict:
-    """Return the message's content as Flower carries it."""
-    values: dict[str, Scalar | bytes] = {"header": envelope.header, "tensors": envelope.tensors}
-    return RecordDict({_RECORD: ConfigRecord(dict(values))})
-
-
-def from_record(content: RecordDict) -> Envelope:
-    """Return what `to_record` wrote. Raises ProtocolError when it is something else."""
-    record = content.get(_RECORD)
-    if not isinstance(record, ConfigRecord):
-        raise ProtocolError("expected a Veilface message, got another")
-    header, tensors = record.get("header"), record.get("tensors")
-    if not isinstance(header, str) or not isinstance(tensors, bytes):
-        raise ProtocolError("expected a header and tensors in the message")
-    if len(tensors) > MAX_TENSOR_BYTES or len(header) > MAX_HEADER_BYTES:
-        raise ProtocolError(f"expected at most {MAX_TENSOR_BYTES} bytes, got {len(tensors)}")
-    return Envelope(header=header, tensors=tensors)
-
-
-def _answer(reply: TrainReply | EvaluateReply) -> dict[str, object]:
-    header: dict[str, object] = {"organisation": reply.organisation, "round": reply.round}
-    if reply.refusal:
-        header["refusal"] = reply.refusal
-    if reply.ledger_head is not None:
-        header["ledger_head"] = asdict(reply.ledger_head)
-    return header
+def _digest(*parts: str | int) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _header(values: Mapping[str, object]) -> str:
@@ -193,7 +317,7 @@ def _header(values: Mapping[str, object]) -> str:
 def _read(envelope: Envelope) -> dict[str, object]:
     try:
         header = json.loads(envelope.header)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError("expected a JSON header in the message") from error
     if not isinstance(header, dict) or header.get("version") != VERSION:
         raise ProtocolError(
@@ -201,6 +325,13 @@ def _read(envelope: Envelope) -> dict[str, object]:
             hint="every organisation and the coordinator need the same release of Veilface",
         )
     return header
+
+
+def _text(header: Mapping[str, object], key: str) -> str:
+    """Return words that somebody else chose, fit for a terminal; none where there are none."""
+    text = header.get(key)
+    words = text[:MAX_REFUSAL] if isinstance(text, str) else ""
+    return "".join(character for character in words if character.isprintable())
 
 
 def _organisation(header: Mapping[str, object]) -> str:

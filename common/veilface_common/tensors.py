@@ -6,6 +6,7 @@ Everything is safetensors, never pickle: reading a file or a message runs no cod
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ FloatArray = npt.NDArray[np.float32]
 Tensors = dict[str, FloatArray]
 
 
-def to_bytes(tensors: Mapping[str, FloatArray]) -> bytes:
+def to_bytes(tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """Return the arrays as safetensors bytes: the same arrays always give the same bytes."""
     return save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)})
 
@@ -29,15 +30,25 @@ def from_bytes(content: bytes) -> Tensors:
     Raises:
         ProtocolError: the bytes are not safetensors, or hold something else than float32.
     """
-    try:
-        tensors = load(content)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ProtocolError(f"expected safetensors bytes, got {len(content)} others") from error
+    tensors = arrays_from_bytes(content)
     for name, value in tensors.items():
         if value.dtype != np.float32:
             raise ProtocolError(f"expected float32 in {name!r}, got {value.dtype}")
+    return tensors
+
+
+def arrays_from_bytes(content: bytes) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays in safetensors bytes, of whatever kind of number they are.
+
+    Raises:
+        ProtocolError: the bytes are not safetensors.
+    """
+    try:
+        arrays = load(content)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ProtocolError(f"expected safetensors bytes, got {len(content)} others") from error
     # safetensors gives them in an order that differs from call to call: sums over them would too.
-    return dict(sorted(tensors.items()))
+    return dict(sorted(arrays.items()))
 
 
 def norm(tensors: Mapping[str, FloatArray]) -> float:
@@ -46,7 +57,9 @@ def norm(tensors: Mapping[str, FloatArray]) -> float:
     return float(np.sqrt(total))
 
 
-def verify_like(tensors: Mapping[str, FloatArray], reference: Mapping[str, FloatArray]) -> None:
+def verify_like(
+    tensors: Mapping[str, npt.NDArray[Any]], reference: Mapping[str, FloatArray]
+) -> None:
     """Check that the arrays have the names and shapes of `reference` and are finite.
 
     Raises:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from veilface_common.errors import ArtifactError
 
 T = TypeVar("T")
+_EXACT = 1 << 1023  # below it, a whole number is a float's; above, `float` raises
 
 
 def to_json(value: Any) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def _decoded(kind: Any, value: Any, where: str) -> Any:
         decoded = {str(key): _decoded(inside[1], item, where) for key, item in value.items()}
     elif (origin is typing.Literal and value in inside) or type(value) is kind:
         decoded = value
-    elif kind is float and type(value) is int:
+    elif kind is float and type(value) is int and abs(value) < _EXACT:
         decoded = float(value)
     else:
         raise _mismatch(where, getattr(kind, "__name__", str(kind)), value)

@@ -16,8 +16,15 @@ from typing import Protocol
 from veilface_common import tensors, typed_json
 from veilface_common.budget.entries import canonical
 from veilface_common.config import RunConfig
-from veilface_common.crypto.signing import SigningKey
-from veilface_common.errors import ArtifactError, BudgetExceeded, FederationError, VeilfaceError
+from veilface_common.crypto.signing import SigningKey, VerifyKey
+from veilface_common.errors import (
+    ArtifactError,
+    BudgetExceeded,
+    FederationError,
+    RequestRefused,
+    SignatureError,
+    VeilfaceError,
+)
 from veilface_common.files import write_atomically
 from veilface_common.protocol import EvaluateReply, EvaluateRequest, LedgerHead
 from veilface_common.score_histograms import ScoreHistograms, deviation_of, summed
@@ -53,10 +60,25 @@ class EvaluationRecord:
 
     def signed(self, key: SigningKey) -> EvaluationRecord:
         """Return the record with its signature."""
+        return replace(self, signature=key.sign("evaluation-record", self._message()).hex())
+
+    def verify(self, key: VerifyKey) -> None:
+        """Do nothing if this key signed the record.
+
+        Raises:
+            SignatureError: another did, or it was altered since.
+        """
+        try:
+            key.verify("evaluation-record", self._message(), bytes.fromhex(self.signature))
+        except (SignatureError, ValueError):
+            raise SignatureError(
+                f"expected figures that key {key.fingerprint} signed, got others"
+            ) from None
+
+    def _message(self) -> bytes:
         body = typed_json.to_json(replace(self, signature=""))
         del body["signature"]
-        signature = key.sign("evaluation-record", canonical(body).encode())
-        return replace(self, signature=signature.hex())
+        return canonical(body).encode()
 
 
 def ask_for_figures(
@@ -76,7 +98,10 @@ def ask_for_figures(
         return
     model = tensors.to_bytes(state.model)
     answers = members.evaluate(
-        names, EvaluateRequest(round=state.round, config=config, model=model)
+        names,
+        EvaluateRequest(
+            round=state.round, config=config, model=model, participants=tuple(sorted(names))
+        ),
     )
     shown = newest_shown(load_all_records(folder))
     scores: dict[str, ScoreHistograms] = {}
@@ -133,7 +158,7 @@ def _checked(
             f"got some of {answer.organisation!r} after round {answer.round}"
         )
     if answer.refusal:
-        raise BudgetExceeded(answer.refusal)
+        raise (RequestRefused if answer.by_rules else BudgetExceeded)(answer.refusal)
     if answer.ledger_head is None:
         raise FederationError("expected figures that were charged to a ledger, got some without")
     if answer.scores is None:

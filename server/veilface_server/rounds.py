@@ -13,9 +13,16 @@ import numpy as np
 
 from veilface_common import models, tensors
 from veilface_common.config import FederationConfig, RunConfig, to_flat
-from veilface_common.errors import BudgetExceeded, ConfigError, FederationError, VeilfaceError
+from veilface_common.errors import (
+    BudgetExceeded,
+    ConfigError,
+    FederationError,
+    RequestRefused,
+    VeilfaceError,
+)
 from veilface_common.models.weights import read_weights
 from veilface_common.protocol import TrainReply, TrainRequest
+from veilface_common.updates import decode_update
 from veilface_server import checkpoint
 from veilface_server.aggregation import (
     ServerState,
@@ -34,7 +41,7 @@ class Members(Evaluators, Protocol):
     """The organisations of a federation, as the round loop sees them."""
 
     def names(self) -> Sequence[str]:
-        """Return the names of the organisations that answer, sorted."""
+        """Return the names of the organisations that answer, sorted; asked before each round."""
         ...
 
     def absent(self) -> Mapping[str, str]:
@@ -53,7 +60,7 @@ class Checked:
     updates: Mapping[str, tensors.Tensors]
     ledger_heads: Mapping[str, Mapping[str, int | str]]  # of those in `updates`
     left_out: Mapping[str, str]
-    refused: int  # of those left out, how many were refused by their own policy
+    refused: int  # of those left out, how many refused since their budget does not allow it
 
 
 def run_rounds(
@@ -72,9 +79,10 @@ def run_rounds(
     """
     algorithm = strategy(config.federation)
     state = checkpoint.load_state(folder, config) or algorithm.init(_initial_model(config, folder))
-    names = _verify_names(members.names(), config.federation)
+    names = _verify_names(members, config.federation)
     while state.round < config.federation.rounds:
         state = _run_round(members, names, state, algorithm, config, folder, clock)
+        names = _verify_names(members, config.federation)
     ask_for_figures(members, names, state, config, folder)
     return state
 
@@ -126,10 +134,10 @@ def _checked_update(
             f"got one of {reply.organisation!r} for round {reply.round}"
         )
     if reply.refusal:
-        raise BudgetExceeded(reply.refusal)
+        raise (RequestRefused if reply.by_rules else BudgetExceeded)(reply.refusal)
     if config.privacy.unit != "none" and reply.ledger_head is None:
         raise FederationError("expected an update that was charged to a ledger, got one without")
-    update = tensors.from_bytes(reply.update)
+    update = decode_update(reply.update, model, config.federation.update_precision)
     verify_update(update, model, config.federation.max_update_norm)
     return update
 
@@ -146,7 +154,12 @@ def _run_round(
     started = clock()
     number = state.round + 1
     chosen = sample_organisations(names, config.federation, config.seed, number)
-    request = TrainRequest(round=number, config=config, model=tensors.to_bytes(state.model))
+    request = TrainRequest(
+        round=number,
+        config=config,
+        model=tensors.to_bytes(state.model),
+        participants=tuple(chosen),
+    )
     answers = members.train(chosen, request)
     shown = newest_shown(checkpoint.load_all_records(folder))
     checked = check_answers(answers, state.model, number, config, shown)
@@ -181,12 +194,14 @@ def _is_kept(number: int, config: FederationConfig) -> bool:
     return config.keep_every > 0 and (number % config.keep_every == 0 or number == config.rounds)
 
 
-def _verify_names(names: Sequence[str], config: FederationConfig) -> list[str]:
+def _verify_names(members: Members, config: FederationConfig) -> list[str]:
+    names, away = members.names(), members.absent()
     if len(names) < config.min_replies:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in away.items())
         raise FederationError(
-            f"expected at least {config.min_replies} organisations, got {len(names)}"
+            f"expected at least {config.min_replies} organisations, got {len(names)} ({reasons})"
         )
-    unknown = sorted(set(config.declared_weights()) - set(names))
+    unknown = sorted(set(config.declared_weights()) - set(names) - set(away))
     if unknown:
         raise ConfigError(
             f"a weight is declared for {unknown[0]!r}, which is no member",

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from veilface_client.private import calibrated
+from veilface_common.budget.calibration import calibrated
 from veilface_common.config import (
-    FederationConfig,
-    HeadConfig,
-    ModelConfig,
-    PrivacyConfig,
     RunConfig,
-    TrainingConfig,
     from_flat,
     to_flat,
 )
@@ -26,40 +20,10 @@ ArmName = Literal["local", "federated", "plain", "central"]
 Engine = Literal["flower", "inprocess"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)  # plain: federated, without privacy
 USUAL_ARMS: tuple[ArmName, ...] = ("local", "federated", "central")
-# A model that was trained elsewhere is turned by one release of every organisation: docs/adr/0009.
-WHITENING = PrivacyConfig(
-    method="whitening", sample_rate=1.0, steps=1, rounds=1, max_gradient_norm=0.1
-)
 PUBLIC_FACES = "drawn:300x8"  # what private training has beside it where nothing is named
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 SETTINGS = "run.json"
 SCHEMA = 1
-
-_BASE = RunConfig(
-    training=TrainingConfig(local_epochs=4.0),
-    federation=FederationConfig(strategy="fedavgm", rounds=12, keep_every=2),
-)
-PRESETS: Mapping[str, RunConfig] = {
-    # A few minutes on two cores: the demonstration on drawn people.
-    "demo": replace(
-        _BASE,
-        training=TrainingConfig(batch_size=16, local_epochs=2.0),
-        federation=replace(_BASE.federation, rounds=6, keep_every=1),
-    ),
-    # A few thousand real photographs; what it reaches stands in the README.
-    "faces": _BASE,
-    # The network of the founding article, as a reference row.
-    "classic": replace(_BASE, model=ModelConfig(name="classic")),
-    # The larger network at 112 px, for pictures sharp enough and machines fast enough.
-    "base": replace(_BASE, model=ModelConfig(name="base")),
-    # Cheapest, only for tests: it shows that everything runs and learns nothing worth having.
-    "smoke": replace(
-        _BASE,
-        head=HeadConfig(scale=16.0, margin=0.0),
-        training=TrainingConfig(batch_size=32),
-        federation=FederationConfig(rounds=2, keep_every=1),
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +84,6 @@ class Experiment:
     def seed(self) -> int:
         """The seed from which everything that is drawn by chance follows."""
         return self.config.seed
-
-
-def preset(name: str) -> RunConfig:
-    """Return a preset by its name. Raises ConfigError when there is none."""
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}", hint="known: " + ", ".join(PRESETS))
-    return PRESETS[name]
 
 
 def default_preset(data: str) -> str:

@@ -26,7 +26,8 @@ from veilface_server import app as server
 _SERVER_NODE = 1
 _FIRST_CLIENT_NODE = 100
 _RUN = 1
-_CLIENT_APP_RAISED = 1
+_CLIENT_APP_RAISED = 2
+_POLL_SECONDS = 0.02
 
 
 class InProcessGrid(Grid):
@@ -36,7 +37,10 @@ class InProcessGrid(Grid):
         self._app = app
         self._folders = {_FIRST_CLIENT_NODE + i: path for i, path in enumerate(folders)}
         self._workers = workers
+        self._waiting: SimpleQueue[Message] = SimpleQueue()
         self._replies: dict[str, Message] = {}
+        self._running = 0
+        self._lock = threading.Lock()
 
     def set_run(self, run: Run) -> None:
         """Do nothing: there is one run."""
@@ -62,38 +66,53 @@ class InProcessGrid(Grid):
         return list(self._folders)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Handle the messages and keep the replies for `pull_messages`."""
-        replies = list(self.send_and_receive(messages))
-        self._replies |= {reply.metadata.reply_to_message_id: reply for reply in replies}
-        return [reply.metadata.reply_to_message_id for reply in replies]
+        """Let the messages be handled; `pull_messages` has the replies once they are there."""
+        numbers = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = str(uuid4())
+            numbers.append(message.metadata.message_id)
+            self._waiting.put(message)
+            self._start_worker()
+        return numbers
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return the replies to the messages."""
-        return [self._replies.pop(i) for i in message_ids if i in self._replies]
+        """Return the replies to the messages that are there."""
+        with self._lock:
+            return [self._replies.pop(i) for i in message_ids if i in self._replies]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Handle the messages; whatever is not answered in time is left behind."""
-        waiting: SimpleQueue[Message] = SimpleQueue()
-        answered: SimpleQueue[Message] = SimpleQueue()
-        count = 0
-        for message in messages:
-            message.metadata.__dict__["_message_id"] = str(uuid4())
-            waiting.put(message)
-            count += 1
-        for _ in range(min(self._workers, count)):
-            # A daemon: an organisation that hangs must not keep the program from ending.
-            threading.Thread(target=self._work, args=(waiting, answered), daemon=True).start()
-        return _collect(answered, count, timeout)
+        waiting = set(self.push_messages(messages))
+        ends = None if timeout is None else time.monotonic() + timeout
+        replies: list[Message] = []
+        while waiting and (ends is None or time.monotonic() < ends):
+            found = list(self.pull_messages(waiting))
+            waiting -= {reply.metadata.reply_to_message_id for reply in found}
+            replies += found
+            time.sleep(_POLL_SECONDS)
+        return replies
 
-    def _work(self, waiting: SimpleQueue[Message], answered: SimpleQueue[Message]) -> None:
-        while True:
-            try:
-                message = waiting.get_nowait()
-            except Empty:
+    def _start_worker(self) -> None:
+        with self._lock:
+            if self._running >= self._workers:
                 return
-            answered.put(self._handle(message))
+            self._running += 1
+        # A daemon: an organisation that hangs must not keep the program from ending.
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:  # so that nobody puts a message in for a worker that is leaving
+                try:
+                    message = self._waiting.get_nowait()
+                except Empty:
+                    self._running -= 1
+                    return
+            reply = self._handle(message)
+            with self._lock:
+                self._replies[message.metadata.message_id] = reply
 
     def _handle(self, message: Message) -> Message:
         node = message.metadata.dst_node_id
@@ -127,15 +146,3 @@ def run_in_process(
         run_config=dict(to_flat(config)),
     )
     server.app(InProcessGrid(client.app, folders, workers), context)
-
-
-def _collect(answered: SimpleQueue[Message], count: int, timeout: float | None) -> list[Message]:
-    deadline = None if timeout is None else time.monotonic() + timeout
-    replies: list[Message] = []
-    while len(replies) < count:
-        left = None if deadline is None else deadline - time.monotonic()
-        try:
-            replies.append(answered.get(timeout=None if left is None else max(left, 0.0)))
-        except Empty:
-            break
-    return replies

@@ -16,7 +16,7 @@ from veilface_client.evaluation import embed_faces
 from veilface_client.history import load_history
 from veilface_client.keeper import Keeper
 from veilface_client.training import trainable_people
-from veilface_common import models, tensors
+from veilface_common import models
 from veilface_common.artifact import load_model
 from veilface_common.budget.history import read_history
 from veilface_common.budget.ledger import Ledger
@@ -35,7 +35,7 @@ from veilface_common.models.weights import load_weights
 from veilface_common.score_histograms import Reported, estimate
 from veilface_common.tensors import Tensors
 from veilface_common.thresholds import Impostors, impostors_of
-from veilface_server.checkpoint import MODELS, load_records, load_state
+from veilface_server.checkpoint import kept_models, load_records, load_state
 from veilface_server.evaluation import load_evaluation
 from veilface_simulations.experiment import Experiment
 from veilface_simulations.report import Example
@@ -223,11 +223,11 @@ def _losses(federation: Federation) -> tuple[float | None, ...]:
 def _curve(model: ModelConfig, federation: Federation, faces: Faces) -> tuple[CurvePoint, ...]:
     some = _people_for_curve(faces)
     points = []
-    for path in sorted((federation.server / MODELS).glob("*.safetensors")):
-        templates = embed_with(tensors.from_bytes(path.read_bytes()), model, some)
+    for round_number, weights in kept_models(federation.server):
+        templates = embed_with(weights, model, some)
         scores = pair_scores(templates, some.people, np.random.default_rng(_CURVE_SEED))
         eer, _ = equal_error_rate(scores.genuine, scores.impostor)
-        points.append(CurvePoint(round=int(path.stem), eer=eer))
+        points.append(CurvePoint(round=round_number, eer=eer))
     return tuple(points)
 
 

@@ -6,18 +6,16 @@ import argparse
 import os
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from veilface_common.artifact import load_manifest
-from veilface_common.config import RunConfig, from_flat, to_flat
+from veilface_common.config import RunConfig
 from veilface_common.errors import ConfigError
+from veilface_common.presets import PRESETS, configured, preset
 from veilface_simulations import experiment as experiments
 from veilface_simulations.experiment import (
     ENGINES,
-    PRESETS,
     PUBLIC_FACES,
-    WHITENING,
     Experiment,
 )
 from veilface_simulations.sources import KINDS_HELP
@@ -145,19 +143,12 @@ def stopped(command: str, folder: Path) -> int:
 
 def _config(arguments: argparse.Namespace, name: str) -> RunConfig:
     """Return the preset, with what the command line sets in its place."""
-    settings = dict(to_flat(experiments.preset(name)))
-    settings |= {"seed": arguments.seed, "device": arguments.device}
-    settings["privacy.unit"] = arguments.privacy
-    if arguments.init:
-        manifest = load_manifest(Path(arguments.init))
-        settings |= {"initial": manifest.sha256, **to_flat(manifest.model, "model.")}
-        if arguments.privacy == "identity":
-            settings |= to_flat(replace(WHITENING, unit="identity"), "privacy.")
-    if arguments.rounds is not None:
-        settings["federation.rounds"] = arguments.rounds
-    for entry in arguments.set:
-        key, equals, value = entry.partition("=")
-        if not equals:
-            raise ConfigError(f"expected --set KEY=VALUE, got {entry!r}")
-        settings[key] = value
-    return from_flat(RunConfig, settings)
+    manifest = load_manifest(Path(arguments.init)) if arguments.init else None
+    return configured(
+        preset(name),
+        unit=arguments.privacy,
+        initial=None if manifest is None else (manifest.sha256, manifest.model),
+        rounds=arguments.rounds,
+        settings={"seed": arguments.seed, "device": arguments.device},
+        overrides=arguments.set,
+    )

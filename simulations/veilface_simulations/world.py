@@ -10,6 +10,7 @@ import numpy as np
 
 from veilface_client.account import create_account
 from veilface_client.data import Faces, check_evaluable, check_trainable, load_faces
+from veilface_client.identity import make_identity, trust_coordinator
 from veilface_client.images import canvas_pixels
 from veilface_client.organisation import Organisation, save_organisation
 from veilface_client.training import trainable_people
@@ -18,7 +19,7 @@ from veilface_common.budget.policy import Policy
 from veilface_common.errors import ConfigError
 from veilface_common.models.weights import read_weights
 from veilface_common.tensors import Tensors
-from veilface_server.checkpoint import save_initial
+from veilface_server.checkpoint import save_initial, server_key
 from veilface_simulations.experiment import ArmName, Experiment
 from veilface_simulations.partition import hold_out, split
 from veilface_simulations.sources import Purpose, open_any
@@ -100,6 +101,7 @@ def settle(
     for, and it declares the average organisation's size, which is everybody's to know.
     """
     is_private = experiment.is_private and federation.arm == "federated"
+    coordinator = server_key(federation.server).public
     held = faces.of_people([person for own in federation.members.values() for person in own])
     count = len(federation.members)
     for name, members in federation.members.items():
@@ -113,6 +115,8 @@ def settle(
                 people_declared=max(1, round(len(held.person_names) / count)),
                 images_declared=max(1, round(len(held) / count)),
             )
+        make_identity(folder)
+        trust_coordinator(folder, "simulation", coordinator)
         settings = Organisation(
             name=name,
             faces=faces.path.resolve(),

@@ -26,10 +26,11 @@ from veilface_client.transform import Augmentation
 from veilface_common import models, tensors
 from veilface_common.config import RunConfig
 from veilface_common.models.weights import read_weights
+from veilface_common.presets import preset
 from veilface_common.protocol import TrainRequest
 from veilface_server.checkpoint import load_records
 from veilface_simulations import drawn
-from veilface_simulations.experiment import Experiment, preset
+from veilface_simulations.experiment import Experiment
 from veilface_simulations.flower import run_with_flower
 from veilface_simulations.inprocess import run_in_process
 from veilface_simulations.results import load_result

@@ -15,14 +15,9 @@ from torch import Tensor, nn
 
 from veilface_client.data import Faces
 from veilface_client.noise import Origin
-from veilface_client.private import (
-    PrivacyPlan,
-    PrivateSummary,
-    Secrets,
-    plan_of,
-    train_private,
-)
+from veilface_client.private import train_private
 from veilface_client.private_heads import UnitHead, make_head
+from veilface_client.private_plan import PrivacyPlan, PrivateSummary, Secrets, plan_of
 from veilface_client.public_side import PublicClasses
 from veilface_client.units import Coins, Seen, Units
 from veilface_common.budget.entries import Head as LedgerHead

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.client.private_parts import some_faces
 
-from veilface_client import keeper as keepers
+from veilface_client import private as steps
 from veilface_client.account import KEY, LEDGER, create_account, open_account
 from veilface_client.data import Faces
 from veilface_client.keeper import Keeper
@@ -73,7 +73,9 @@ def test_a_round_is_charged_and_its_head_travels(tmp_path: Path) -> None:
         "images_per_unit": 8,
         "max_gradient_norm": 1.0,
         "method": "gradient",
+        "participants": 0,
         "random": "operating-system",
+        "request": request().digest,
         "round": 1,
         "rounds": 3,
         "run": CONFIG.digest[:16],
@@ -151,7 +153,7 @@ def test_training_that_fails_was_paid_for(tmp_path: Path, monkeypatch: pytest.Mo
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(keepers, "train_private", fail)
+    monkeypatch.setattr(steps, "train_private", fail)
     with pytest.raises(MemoryError):
         mine.train(request())
     assert kinds(tmp_path)[2:] == ["reserve", "settle"]
@@ -167,7 +169,7 @@ def test_training_that_is_killed_was_paid_for(
     def die(*_: object, **__: object) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(keepers, "train_private", die)
+    monkeypatch.setattr(steps, "train_private", die)
     with pytest.raises(SystemExit):
         mine.train(request())
     ledger = Ledger(tmp_path / LEDGER, load_signing_key(tmp_path / KEY))

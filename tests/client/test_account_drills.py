@@ -13,7 +13,7 @@ from tests.client.test_account import CONFIG, keeper, kinds, request, start
 from tests.full_disk import files_of_at_most
 from tests.power_cut import power_cuts, recorded
 
-from veilface_client import keeper as keepers
+from veilface_client import private as steps
 from veilface_client.account import KEY, LEDGER, PUBLIC_KEY, SECRET, open_account
 from veilface_client.keeper import Keeper
 from veilface_client.organisation import (
@@ -104,7 +104,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         times.append(1)
         return Summary
 
-    monkeypatch.setattr(keepers, "train_private", train)
+    monkeypatch.setattr(steps, "train_private", train)
     return times
 
 

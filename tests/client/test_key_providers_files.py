@@ -50,6 +50,34 @@ def test_a_file_for_its_owner_alone_is_read(tmp_path: Path, mode: int) -> None:
     assert read_passphrase(path, {}) == KEY.hex()
 
 
+@pytest.mark.parametrize("mode", [0o440, 0o400])
+def test_a_credential_of_systemd_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    """Its access list shows as bits of the group; nobody else enters that folder."""
+    path = private(tmp_path / "passphrase", b"of the service\n", mode)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert read_passphrase(path, {}) == "of the service"
+
+
+def test_a_credentials_folder_vouches_for_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for a file elsewhere, and not for one that the group may write or others may read."""
+    elsewhere = private(tmp_path / "secret", b"of somebody", 0o440)
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    for path in (
+        elsewhere,
+        folder / ".." / "secret",
+        private(folder / "written", b"by the group", 0o460),
+        private(folder / "read", b"by others", 0o444),
+    ):
+        with pytest.raises(KeyFileError, match="owner alone"):
+            read_passphrase(path, {})
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"a" * 5000])
 def test_a_missing_or_foreign_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
     """No file, no text, no end."""

@@ -18,7 +18,6 @@ from veilface_client import noised_scores as module
 from veilface_client.data import Faces
 from veilface_client.noise import Noise, SeededNoise
 from veilface_client.noised_scores import (
-    evaluation_event,
     held_out,
     histograms,
     matches,
@@ -26,6 +25,7 @@ from veilface_client.noised_scores import (
     sitters,
     slots_for,
 )
+from veilface_common.budget.calibration import evaluation_event
 from veilface_common.budget.entries import Head as LedgerHead
 from veilface_common.budget.events import Event, Unit
 from veilface_common.budget.ledger import Reservation

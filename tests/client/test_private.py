@@ -30,18 +30,12 @@ from tests.client.private_parts import (
 from torch import Tensor
 
 from veilface_client.noise import SeededNoise
-from veilface_client.private import (
-    ROUNDING,
-    Secrets,
-    calibrated,
-    freeze_but,
-    plan_of,
-    sample,
-    train_private,
-)
+from veilface_client.private import train_private
 from veilface_client.private_heads import BankHead
+from veilface_client.private_plan import ROUNDING, Secrets, freeze_but, plan_of, sample
 from veilface_client.units import IMAGES_AT_ONCE, UNITS_AT_ONCE, Coins, Units, Views, units_of
 from veilface_common.budget.accountant import epsilon
+from veilface_common.budget.calibration import calibrated
 from veilface_common.budget.events import Event, Mechanism
 from veilface_common.config import (
     ModelConfig,

@@ -21,8 +21,8 @@ from tests.client.private_parts import (
 from torch import Tensor, nn
 
 from veilface_client import unit_gradients as fast
-from veilface_client.private import freeze_but
 from veilface_client.private_heads import BankHead, LeaveOneOutHead, UnitHead
+from veilface_client.private_plan import freeze_but
 from veilface_client.unit_gradients import unit_gradients
 from veilface_client.units import Coins, Seen, Views, units_of
 from veilface_common.config import Precision, RunConfig, TrainedPart

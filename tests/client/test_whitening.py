@@ -23,7 +23,7 @@ from tests.client.private_parts import (
 from torch import Tensor, nn
 
 from veilface_client.noise import Noise, SeededNoise
-from veilface_client.private import PrivateSummary, Secrets, plan_of
+from veilface_client.private_plan import PrivateSummary, Secrets, plan_of
 from veilface_client.training import embed
 from veilface_client.units import Coins, Units, units_of
 from veilface_client.whitening import clipped_scatter, whiten_private, whitening

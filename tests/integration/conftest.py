@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from veilface_common.config import PrivacyConfig
-from veilface_simulations.experiment import Experiment, preset
+from veilface_common.presets import preset
+from veilface_simulations.experiment import Experiment
 from veilface_simulations.world import World, build_world
 
 Build = Callable[..., tuple[Experiment, World]]

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 
 from veilface_client import app as client
 from veilface_client.failures import load_failures
 from veilface_client.keeper import Keeper
 from veilface_client.organisation import SETTINGS
-from veilface_common import protocol, tensors
+from veilface_common import protocol, tensors, wire
 from veilface_common.errors import FederationError
-from veilface_common.protocol import TrainRequest
-from veilface_server.checkpoint import RoundRecord, load_records, load_state
+from veilface_common.protocol import DescribeRequest, TrainRequest
+from veilface_server.checkpoint import RoundRecord, load_records, load_state, server_key
 from veilface_simulations import inprocess
 from veilface_simulations.experiment import Experiment
 from veilface_simulations.flower import MARK, run_with_flower
@@ -110,7 +110,7 @@ def test_an_organisation_that_hangs_is_left_behind(
     real = Keeper.train
 
     def hang(self: Keeper, request: TrainRequest) -> protocol.TrainReply:
-        if self.describe().organisation == "org-1":
+        if self._name == "org-1":
             release.wait()
         return real(self, request)
 
@@ -159,19 +159,18 @@ def test_the_courier_listens_to_the_organisation_alone(
                 run_id=1,
                 node_id=node,
                 node_config={client.KEEPER_SETTING: f"folder:{organisations / 'org-1'}"},
-                state=protocol.RecordDict(),
+                state=RecordDict(),
                 run_config={client.KEEPER_SETTING: f"folder:{organisations / 'org-2'}"},
             )
             reply = client.app(message, context)
-            seen.append(
-                protocol.decode_description(protocol.from_record(reply.content)).organisation
-            )
+            seen.append(protocol.decode_description(wire.from_record(reply.content)).organisation)
             return reply
 
     train(experiment, world)  # sets Flower's task identity, without which there are no messages
     grid = Recorder(client.app, [tmp_path], 1)
-    content = protocol.to_record(protocol.Envelope(header="{}"))
-    list(grid.send_and_receive([Message(content, 100, protocol.DESCRIBE)]))
+    key = server_key(world.federations[0].server)
+    content = wire.to_record(protocol.encode_request(DescribeRequest(), to="", key=key))
+    list(grid.send_and_receive([Message(content, 100, wire.DESCRIBE)]))
     assert seen == ["org-1"]
 
 
@@ -184,5 +183,6 @@ def test_nothing_but_names_and_updates_leaves(build: Build) -> None:
     reply = Keeper.open(federation.organisations / "org-2").train(request)
     sent, model = tensors.from_bytes(reply.update), tensors.from_bytes(request.model)
     assert {k: v.shape for k, v in sent.items()} == {k: v.shape for k, v in model.items()}
-    kept = sorted(path.name for path in (federation.organisations / "org-2").iterdir())
-    assert kept == ["history.json", "organisation.json"]
+    kept = {path.name for path in (federation.organisations / "org-2").iterdir()}
+    own = {"asked.json", "coordinators", "door.lock", "organisation.key", "organisation.pub"}
+    assert kept - own == {"history.json", "organisation.json"}

@@ -11,7 +11,7 @@ import pytest
 from veilface_audit.verify import AuditFailed, audit
 from veilface_client import keeper as keepers
 from veilface_client.account import LEDGER, PUBLIC_KEY
-from veilface_client.private import calibrated
+from veilface_common.budget.calibration import calibrated
 from veilface_common.budget.store import read_entries
 from veilface_common.config import PrivacyConfig
 from veilface_common.score_histograms import Reported

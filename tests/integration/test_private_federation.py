@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from veilface_audit.verify import audit
-from veilface_client import keeper as keepers
+from veilface_client import private as steps
 from veilface_client.account import LEDGER, PUBLIC_KEY
 from veilface_client.keeper import Keeper
-from veilface_client.private import calibrated
 from veilface_common import models, protocol, tensors
+from veilface_common.budget.calibration import calibrated
 from veilface_common.budget.store import read_entries
 from veilface_common.config import PrivacyConfig
 from veilface_common.models.weights import read_weights
@@ -82,7 +82,7 @@ def test_a_crash_costs_a_round_of_budget_and_not_the_run(
         raise SystemExit
 
     with monkeypatch.context() as patched:
-        patched.setattr(keepers, "train_private", die)
+        patched.setattr(steps, "train_private", die)
         for name in federation.members:
             keeper = Keeper.open(federation.organisations / name)
             with pytest.raises(SystemExit):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from veilface_common.config import FederationConfig
 from veilface_common.errors import FederationError, UpdateRejected
+from veilface_common.updates import decode_update, encode_update
 from veilface_server.aggregation import ADAM_TAU, strategy, verify_update, weighted_mean
 
 
@@ -80,3 +81,11 @@ def test_a_bad_update_is_rejected(update: dict[str, np.ndarray], reason: str) ->
     """Foreign names, shapes, NaN, infinity and long updates never reach the sum."""
     with pytest.raises(UpdateRejected, match=reason):
         verify_update(update, arrays(0, 0), 10.0)
+
+
+def test_a_huge_scale_of_8_bits_is_too_long() -> None:
+    """A finite number to scale by, within what can be decoded, is held to the norm all the same."""
+    model = arrays(0, 0)
+    huge = decode_update(encode_update(arrays(1e36, 0), "int8"), model, "int8")
+    with pytest.raises(UpdateRejected, match="norm at most"):
+        verify_update(huge, model, 1e3)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from veilface_client.private import PrivacyPlan
+from veilface_client.private_plan import PrivacyPlan
 from veilface_common import tensors
 from veilface_common.budget.accountant import epsilon
 from veilface_common.budget.events import total_steps
@@ -21,6 +21,7 @@ from veilface_common.config import ModelConfig, PrivacyConfig, RunConfig
 from veilface_common.errors import ArtifactError, ConfigError
 from veilface_common.models import build
 from veilface_common.models.weights import read_weights
+from veilface_common.presets import WHITENING
 from veilface_server.checkpoint import save_initial
 from veilface_simulations.auditing import command
 from veilface_simulations.auditing.audit import audit
@@ -39,7 +40,7 @@ from veilface_simulations.auditing.record import (
 )
 from veilface_simulations.cli import main
 from veilface_simulations.examples import load_examples, save_examples
-from veilface_simulations.experiment import WHITENING, Experiment, save_experiment
+from veilface_simulations.experiment import Experiment, save_experiment
 from veilface_simulations.report import Example, render
 from veilface_simulations.results import ArmPrivacy, Result, load_result, save_result
 from veilface_simulations.run_report import write_run_report

@@ -14,8 +14,9 @@ import pytest
 
 from veilface_common.config import PrivacyConfig
 from veilface_common.errors import ArtifactError, ConfigError
+from veilface_common.presets import preset
 from veilface_simulations.cli import main
-from veilface_simulations.experiment import USUAL_ARMS, Experiment, preset, save_experiment
+from veilface_simulations.experiment import USUAL_ARMS, Experiment, save_experiment
 from veilface_simulations.results import ArmPrivacy, Result
 from veilface_simulations.run import Job
 from veilface_simulations.sweep import (

@@ -1,4 +1,4 @@
-"""`veilface vault | users | log | serve | completion`: what administrators and auditors do."""
+"""`veilface vault | users | log`: what administrators and auditors do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from veilface_client.commands.opening import (
 from veilface_client.key_providers import KeyProvider
 from veilface_client.roles import ACTS, ROLES
 from veilface_common.command import Parser
-from veilface_common.errors import ConfigError, VaultError
+from veilface_common.errors import VaultError
 
 
 def add_vault(parser: argparse.ArgumentParser) -> None:
@@ -73,16 +73,6 @@ def add_log(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", type=int, default=0, metavar="N", help="after this entry")
     add_unlocking(parser)
     parser.set_defaults(run=_log)
-
-
-def add_serve(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `veilface serve`."""
-    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
-    parser.add_argument("--port", type=int, default=8443, metavar="P", help="default: 8443")
-    parser.add_argument("--certificate", type=Path, metavar="PEM", help="default: one is made")
-    parser.add_argument("--certificate-key", type=Path, metavar="PEM")
-    add_unlocking(parser)
-    parser.set_defaults(run=_serve)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -227,26 +217,4 @@ def _log(arguments: argparse.Namespace) -> int:
     with opened(arguments) as asking:
         for line in upkeep.log_lines(asking.desk, asking.actor, arguments.since):
             print(json.dumps(line, ensure_ascii=False))
-    return 0
-
-
-def _serve(arguments: argparse.Namespace) -> int:
-    from veilface_client.recognition import upkeep  # noqa: PLC0415 -- brings PyTorch
-    from veilface_client.service import run_service  # noqa: PLC0415 -- brings FastAPI
-
-    if bool(arguments.certificate) != bool(arguments.certificate_key):
-        raise ConfigError("expected a certificate and its key, got one of the two")
-    with opened(arguments) as asking:
-        desk, actor = asking.desk, asking.actor
-        if not upkeep.list_users(desk, actor):
-            token = upkeep.add_user(desk, actor, "admin", "administrator", days=90)
-            print(f"the first administrator's token, shown this once: {token}", flush=True)
-        run_service(
-            desk,
-            host=arguments.host,
-            port=arguments.port,
-            certificate=arguments.certificate,
-            key=arguments.certificate_key,
-            on_ready=lambda line: print(line, flush=True),
-        )
     return 0

@@ -1,4 +1,4 @@
-"""`veilface verify | identify | explain | calibrate | migrate`."""
+"""`veilface verify | identify | explain | calibrate`."""
 
 from __future__ import annotations
 
@@ -55,16 +55,6 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
     add_unlocking(parser)
     add_json(parser)
     parser.set_defaults(run=_calibrate)
-
-
-def add_migrate(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `veilface migrate`."""
-    parser.add_argument(
-        "--model", type=Path, required=True, metavar="DIR", help="the new model's folder"
-    )
-    add_unlocking(parser)
-    add_json(parser)
-    parser.set_defaults(run=_migrate)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -126,15 +116,4 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     if found.left_out:
         text += f"; {found.left_out} more showed no usable face"
     say(arguments, asdict(found), text + (f"\n  note: {found.warning}" if found.warning else ""))
-    return 0
-
-
-def _migrate(arguments: argparse.Namespace) -> int:
-    from veilface_client.recognition import upkeep  # noqa: PLC0415 -- brings PyTorch
-
-    with opened(arguments) as asking:
-        done = upkeep.migrate(asking.desk, asking.actor, arguments.model, progress)
-    lines = [f"{done.moved} people moved to model {done.model[:16]}"]
-    lines += [f"must come again: {name}" for name in done.come_again]
-    say(arguments, asdict(done), "\n".join(lines))
     return 0

@@ -34,7 +34,10 @@ def add_init(parser: argparse.ArgumentParser) -> None:
     """Add the options of `veilface init`."""
     parser.add_argument("--name", required=True, help="of the organisation")
     parser.add_argument(
-        "--model", type=Path, required=True, metavar="DIR", help="a released model's folder"
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="a model of your own, as veilface-sim writes it; else a federation's, accepted later",
     )
     parser.add_argument(
         "--detector",
@@ -188,7 +191,8 @@ def _init(arguments: argparse.Namespace) -> int:
     home = home_of(arguments)
     made = create_home(home, settings, arguments.model, provider_of(arguments, key, new=True))
     content = {"home": str(home), "name": made.name, "model": made.model, "key": key.kind}
-    say(arguments, content, f"{made.name}: {home}, model {made.model[:16]}, unlocked by {key.kind}")
+    model = f"model {made.model[:16]}" if made.model else "no model yet"
+    say(arguments, content, f"{made.name}: {home}, {model}, unlocked by {key.kind}")
     return 0
 
 

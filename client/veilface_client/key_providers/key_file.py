@@ -63,7 +63,12 @@ def create_key_file(path: Path) -> None:
 
 
 def load_key_file(path: Path) -> KeyFileProvider:
-    """Return the provider of the key in a file.
+    """Return the provider of the key in a file. Raises KeyFileError as `read_key` does."""
+    return KeyFileProvider(read_key(path))
+
+
+def read_key(path: Path) -> bytes:
+    """Return the key [32] in a file.
 
     Raises:
         KeyFileError: there is none, others may read it, or it is not 32 bytes in hex or base64.
@@ -77,4 +82,4 @@ def load_key_file(path: Path) -> KeyFileProvider:
         raise KeyFileError(
             f"expected {KEY_BYTES} bytes in hex or base64 in {path}, got something else"
         )
-    return KeyFileProvider(key)
+    return key

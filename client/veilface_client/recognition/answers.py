@@ -6,6 +6,7 @@ three bands stop that attack (docs/recognition.md).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,3 +65,20 @@ class Line:
         if score > max(self.strong, self.threshold):
             return "strong"
         return "match" if score > self.threshold else "none"
+
+
+def decide(cosines: Sequence[float], line: Line, margin: float) -> Reason:
+    """Return why the likest person is named, or nobody.
+
+    Args:
+        cosines: of the probe with the people most like it, the likest first; two are enough.
+        line: where the threshold lies.
+        margin: by which the likest must be ahead of the second.
+    """
+    if not cosines:
+        return NOBODY
+    if line.band(cosines[0]) == "none":
+        return BELOW
+    if len(cosines) > 1 and cosines[0] - cosines[1] < margin:
+        return TOO_NEAR
+    return ABOVE

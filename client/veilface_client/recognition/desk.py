@@ -26,8 +26,10 @@ from veilface_client.faces import Aligned, align_face, find_face, open_detector
 from veilface_client.gallery import Gallery, load_gallery
 from veilface_client.images import Pixels
 from veilface_client.key_providers import KeyProvider
+from veilface_client.model_store import adopt_clear_model
 from veilface_client.quality import GATE
 from veilface_client.recognition.answers import UnknownPerson
+from veilface_client.recognition.in_use import ModelInUse
 from veilface_client.roles import Act, Actor
 from veilface_client.tokens import Users
 from veilface_client.vault import Sample, Segment, Vault
@@ -69,13 +71,12 @@ class Desk:
             WrongKey: the provider does not open its vault.
             VaultError: the vault is damaged, altered, or older than the log knows it.
             LogError: the log is damaged, altered, or older than the vault.
-            ArtifactError: its model cannot be trusted.
+            ArtifactError: a model that an older version left in clear cannot be trusted.
         """
         self.folder = folder
         self.clock = clock
         self.settings = home.load_settings(folder)
         self.detector = open_detector(self.settings.detector)
-        self.embedder = Embedder(home.model_folder(folder, self.settings.model))
         self.signing_key: SigningKey = load_signing_key(folder / home.LOG_KEY)
         unlock = Vault.unlock if verify else Vault.unsafe_unlock
         self.vault = unlock(folder / home.VAULT, provider)
@@ -88,17 +89,19 @@ class Desk:
         except BaseException:
             self.vault.close()
             raise
+        self._in_use = ModelInUse(folder, self.vault)
+        self._seen = -1  # generation of what is in memory
+        self._names: dict[str, str] = {}
+        self._people: dict[str, str] = {}
+        self._gallery = Gallery(0)
         try:
-            self._seen = -1  # generation of what is in memory
-            self._names: dict[str, str] = {}
-            self._people: dict[str, str] = {}
-            self._gallery = Gallery(self.embedder.dimension)
             if verify:
                 self._verify_in_step()
                 is_new = self.log.newest_root() is None
                 why = "the vault was made" if is_new else "found after a crash"
                 self.settle(roles.TERMINAL, reason=why)
                 self._note_settings()
+                self._note_model()
         except BaseException:
             self.close()
             raise
@@ -133,8 +136,20 @@ class Desk:
 
     @property
     def model(self) -> str:
-        """The digest of the model in use."""
-        return self.settings.model
+        """The digest of the model in use; empty while none is accepted."""
+        return self._in_use.digest
+
+    @property
+    def embedder(self) -> Embedder:
+        """What embeds, as the vault is now.
+
+        Raises:
+            ConfigError: no model is accepted yet.
+            ArtifactError: its files are missing or altered.
+        """
+        with self._lock:
+            self._refresh()
+            return self._in_use.embedder
 
     def verify_may(self, actor: Actor, act: Act, second: Actor | None = None) -> None:
         """Do nothing if the table lets them; a refusal is written down.
@@ -331,7 +346,8 @@ class Desk:
         people = self.vault.people()
         self._people = {person.person: person.record.name for person in people}
         self._names = {name: person for person, name in self._people.items()}
-        self._gallery = load_gallery(self.vault.segments(self.model), self.embedder.dimension)
+        self._in_use.follow()
+        self._gallery = load_gallery(self.vault.segments(self.model), self._in_use.dimension)
         self._seen = generation
 
     def _note_settings(self) -> None:
@@ -343,6 +359,15 @@ class Desk:
             return
         self.vault.set_secret(_SETTINGS, digest)
         self.settle(roles.TERMINAL, reason="settings" if before is None else "settings changed")
+
+    def _note_model(self) -> None:
+        """Open the model in use; seal one that an older version of the program left in clear."""
+        if adopt_clear_model(self.folder, self.vault, self.settings.model):
+            self.settle(roles.TERMINAL, kind="note", reason="the model is sealed now")
+        self._in_use.follow()
+        if self.settings.model != self.model:  # an acceptance was cut off, or somebody edited it
+            self.settings = replace(self.settings, model=self.model)
+            home.save_settings(self.folder, self.settings)
 
     def _verify_in_step(self) -> None:
         """Compare the vault with the newest root that the log holds.

@@ -15,11 +15,11 @@ from veilface_client.recognition.answers import (
     ABOVE,
     BELOW,
     NOBODY,
-    TOO_NEAR,
     UNUSABLE,
     Identification,
     Reason,
     Verification,
+    decide,
 )
 from veilface_client.recognition.desk import Desk
 from veilface_client.roles import Actor
@@ -133,14 +133,12 @@ def _identified(
         line = lines.line(desk, "identify", len(gallery))
         found = gallery.search(probe, 2) if len(gallery) else []
         names = [desk.name_of(match.person) for match in found]
-    if not found:
-        return Identification(answer=None, reason=NOBODY), None
-    if line.band(found[0].cosine) == "none":
-        return Identification(answer=None, reason=BELOW, warning=line.warning), None
-    if len(found) > 1 and found[0].cosine - found[1].cosine < desk.settings.margin:
-        return Identification(answer=None, reason=TOO_NEAR, warning=line.warning), None
-    answer = Identification(answer=names[0], reason=ABOVE, warning=line.warning)
-    return answer, found[0].person
+    reason = decide([match.cosine for match in found], line, desk.settings.margin)
+    named = reason == ABOVE
+    answer = Identification(
+        answer=names[0] if named else None, reason=reason, warning=line.warning if found else ""
+    )
+    return answer, found[0].person if named else None
 
 
 def _advice(refused: FaceRefused) -> str:

@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from veilface_client.account import LEDGER, PUBLIC_KEY
-from veilface_client.home import RECEIPTS
+from veilface_client.home import RECEIPTS, VAULT
+from veilface_client.home_layout import training_folder
+from veilface_client.prometheus import service_text
 from veilface_client.recognition.desk import Desk
 from veilface_client.roles import Act, Actor
 from veilface_common.budget.report import read_report, to_json
@@ -75,6 +77,18 @@ def log_counts(desk: Desk, actor: Actor) -> Mapping[str, Mapping[str, int]]:
     """Return {kind of entry: {outcome: how many}}, '' for a kind without. Raises AccessDenied."""
     desk.verify_may(actor, "log")
     return desk.log.counts()
+
+
+def metrics(desk: Desk, actor: Actor) -> bytes:
+    """Return the service's figures in Prometheus' text format; see `prometheus` for what they hide.
+
+    Raises:
+        AccessDenied: they may not.
+        LedgerError, KeyFileError: the federation's ledger cannot be read.
+    """
+    desk.verify_may(actor, "metrics")
+    size = (desk.folder / VAULT).stat().st_size
+    return service_text(training_folder(desk.folder), desk.log.counts(), size)
 
 
 def consent_texts(desk: Desk) -> Mapping[str, ConsentText]:

@@ -1,15 +1,13 @@
-"""What keeps the recognizer right: thresholds, a new model, accounts, the log."""
+"""What keeps the recognizer right: thresholds, accounts, the log."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from veilface_client import home
 from veilface_client.access_events import Kind
 from veilface_client.calibration import (
     MAX_PEOPLE,
@@ -19,7 +17,6 @@ from veilface_client.calibration import (
     calibrate_verify,
     strangers_within,
 )
-from veilface_client.embedding import Embedder
 from veilface_client.images import Pixels
 from veilface_client.quality import FaceRefused
 from veilface_client.recognition import lines
@@ -27,8 +24,7 @@ from veilface_client.recognition.desk import Desk
 from veilface_client.roles import Actor
 from veilface_client.sources import Source
 from veilface_client.tokens import User, without_digest
-from veilface_client.vault import Sample
-from veilface_common.errors import ConfigError, DataError
+from veilface_common.errors import DataError
 
 Progress = Callable[[str, int, int], None]
 
@@ -108,58 +104,6 @@ def calibrate(
         desk.settle(actor, kind=kind, second=second, details=details)
         desk.unchanged()
     return _public(found, people, left_out)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Migration:
-    """What a new model could be given, and who must come again."""
-
-    model: str
-    moved: int
-    come_again: tuple[str, ...]  # names
-
-
-def migrate(desk: Desk, actor: Actor, model: Path, progress: Progress = no_progress) -> Migration:
-    """Take a new model into use: the crops that were kept are embedded anew.
-
-    It can be cut off anywhere and begun again. Templates of the old model are removed, as nothing
-    can be compared with them; people without a kept crop, and holders, must come again. The
-    thresholds are the new model's own until it is calibrated.
-
-    Raises:
-        AccessDenied: they may not.
-        ArtifactError: the model cannot be trusted.
-        VaultError, LogError: it could not be written; the old model stays in use.
-    """
-    desk.verify_may(actor, "migrate")
-    digest = home.add_model(desk.folder, model)
-    if digest == desk.model:
-        raise ConfigError("expected another model, got the one that is in use")
-    embedder = Embedder(home.model_folder(desk.folder, digest))
-    everybody = desk.vault.people()
-    come_again, moved = [], 0
-    for number, person in enumerate(everybody):
-        progress("migrate", number, len(everybody))
-        if any(form.model == digest for form in person.forms):
-            moved += 1  # before it was cut off
-            continue
-        keeps = any(form.kind == "crop" for form in person.forms)
-        if person.record.mode == "holder" or not keeps:
-            come_again.append(person.record.name)
-            continue
-        desk.vault.add(person.person, _embedded_again(desk, embedder, digest, person.person))
-        desk.settle(actor, kind="migrated")
-        moved += 1
-    progress("migrate", len(everybody), len(everybody))
-    old = desk.model
-    desk.vault.drop_model(old)  # before the settings: cut off here, it can be begun again
-    desk.settle(actor, kind="migrated", details={"moved": moved, "come_again": len(come_again)})
-    desk.settings = replace(desk.settings, model=digest)
-    home.save_settings(desk.folder, desk.settings)
-    desk.embedder = embedder
-    desk.forget_memory()
-    home.remove_model(desk.folder, old)
-    return Migration(model=digest, moved=moved, come_again=tuple(sorted(come_again)))
 
 
 def add_user(
@@ -265,11 +209,3 @@ def _first_of_each(source: Source) -> Iterable[Pixels]:
             yield photograph.load()
         if len(seen) == MAX_PEOPLE:
             return
-
-
-def _embedded_again(desk: Desk, embedder: Embedder, digest: str, person: str) -> list[Sample]:
-    samples = []
-    for crop in desk.vault.templates(person, kind="crop"):
-        vector = embedder.embed(np.asarray(crop.array, dtype=np.uint8))
-        samples.append(Sample(model=digest, alignment=crop.form.alignment, vector=vector))
-    return samples

@@ -105,6 +105,18 @@ async def budget(asked: Asked) -> Budget:
     return Budget(report=report, detail=detail)
 
 
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format"}},
+)
+async def metrics(asked: Asked) -> Response:
+    """Return how often what was asked, and the budget; of nobody. Roles: auditor, administrator."""
+    text = await asked.work.other(papers.metrics, asked.desk, asked.actor)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
 @router.get("/check", summary="Is the vault as it was written?")
 async def check(asked: Asked) -> Checked:
     """Open and compare every record and template; slow. Roles: all but operator, enroller."""

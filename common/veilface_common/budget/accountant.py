@@ -14,18 +14,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from dp_accounting.pld import privacy_loss_distribution as losses
 from numpy.typing import NDArray
-from opacus.accountants import RDPAccountant
-from opacus.accountants.analysis import rdp as opacus_rdp
 
 from veilface_common.budget.events import MAX_STEPS, Mechanism
 from veilface_common.errors import BudgetError
 
-# Opacus's own, and larger ones, which small epsilons need
-ORDERS = (*RDPAccountant.DEFAULT_ALPHAS, 80, 100, 128, 180, 256, 360, 512)
+
+def _opacus_analysis() -> ModuleType:
+    """Return Opacus's RDP analysis without Opacus, whose engine takes seconds to import."""
+    package = find_spec("opacus")
+    assert package is not None
+    assert package.submodule_search_locations
+    path = Path(package.submodule_search_locations[0], "accountants", "analysis", "rdp.py")
+    spec = spec_from_file_location("veilface_opacus_rdp", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+opacus_rdp = _opacus_analysis()
+# Opacus's own (`RDPAccountant.DEFAULT_ALPHAS`), and larger ones, which small epsilons need
+_DEFAULT_ALPHAS = (*(1 + tenths / 10 for tenths in range(1, 100)), *range(12, 64))
+ORDERS = (*_DEFAULT_ALPHAS, 80, 100, 128, 180, 256, 360, 512)
 # Where the best order is the first or the last, Opacus warns at the terminal, where nobody can
 # help. One beyond each end, at an infinite cost, is never the best; `Epsilon.is_loose` says it.
 _PADDED = (1.05, *ORDERS, 1024)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,22 +26,29 @@ from typing import Literal, NoReturn
 
 from veilface_common import typed_json
 from veilface_common.budget.accountant import Epsilon, epsilon, largest_steps
-from veilface_common.budget.entries import Head, Kind, State, next_entry, rotation
+from veilface_common.budget.entries import Entry, Head, Kind, State, next_entry, rotation
 from veilface_common.budget.events import Event, Mechanism, Unit, to_body, total_steps
 from veilface_common.budget.policy import Policy, policy_to_body
-from veilface_common.budget.store import TABLES, connected, entries_after, insert
-from veilface_common.crypto.signing import SigningKey, VerifyKey, parse_verify_key
+from veilface_common.budget.store import (
+    TABLES,
+    caught_up,
+    connected,
+    entries_after,
+    first_key,
+    insert,
+)
+from veilface_common.crypto.signing import SigningKey
 from veilface_common.errors import (
     ArtifactError,
     BudgetError,
     BudgetExceeded,
-    KeyFileError,
     LedgerError,
 )
 from veilface_common.files import sync_folder
 
 Clock = Callable[[], str]
 SCHEMA = 1
+MAX_ATTEMPTS = 3  # at training on one charge
 
 
 def utc_now() -> str:
@@ -102,9 +109,9 @@ class Ledger:
         self._key = key
         self._clock = clock
         with connected(path) as connection:
-            first = _first_key(connection)
+            first = first_key(connection)
             self._registration = _registration(connection)
-            self._state = _caught_up(connection, State.before_all(first))
+            self._state = caught_up(connection, State.before_all(first))
         if self._state.key.fingerprint != key.public.fingerprint:
             raise LedgerError(
                 f"expected the ledger of key {key.public.fingerprint}, "
@@ -168,6 +175,57 @@ class Ledger:
         if not event.takes_everybody_once:
             raise BudgetError(f"expected a release that takes everybody once, got {event}")
         return self._charge("release", event, context)
+
+    def resume(self, event: Event, request: str) -> Reservation | None:
+        """Return the open reservation of a request whose training a crash cut off, if any.
+
+        What is not settled was never sent, since a reply is kept before it is settled: training
+        may begin again on the same charge, and an entry says so. A crash tells its onlookers a
+        little each time: the charge lasts for `MAX_ATTEMPTS`, and not beyond a policy that came to
+        forbid it. That nobody else trains on it still is for the caller to know.
+
+        `request` is its name, which the context of the reservation holds under "request".
+
+        Raises:
+            LedgerError: the ledger cannot be written, or is not what it was.
+        """
+        with self._writing() as connection:
+            mine = self._open_of(connection, request)
+            entry = next((e for e in mine if e.content["event"] == to_body(event)), None)
+            if entry is None or not self._allows(event):
+                return None
+            text = f"reservation {entry.sequence} begins again after a crash"
+            notes = sum(
+                later.kind == "note" and later.content.get("text") == text
+                for later in entries_after(connection, after=entry.sequence)
+            )
+            if notes >= MAX_ATTEMPTS - 1:
+                return None
+            self._append(connection, "note", {"text": text})
+        head = Head(sequence=entry.sequence, hash=entry.hash.hex())
+        return Reservation(entry.sequence, event, head)
+
+    def settle_sent(self, request: str) -> None:
+        """Settle what a crash left open of a request whose reply was kept all the same."""
+        if not self.unsettled:
+            return
+        with self._writing() as connection:
+            for entry in list(self._open_of(connection, request)):
+                body = {"outcome": "sent", "reservation": entry.sequence}
+                self._append(connection, "settle", body)
+
+    def _open_of(self, connection: sqlite3.Connection, request: str) -> Iterator[Entry]:
+        """Yield what is reserved for a request and not settled, the newest first."""
+        for number in sorted(self._state.unsettled, reverse=True):
+            entry = next(entries_after(connection, after=number - 1))
+            if entry.content["context"].get("request") == request:
+                yield entry
+
+    def _allows(self, event: Event) -> bool:
+        with suppress(BudgetExceeded):
+            self.policy.verify_allows(event)
+            return True
+        return False
 
     def settle(self, reservation: Reservation, outcome: Mapping[str, object]) -> None:
         """Say what came of a reservation. The charge stays as it is.
@@ -275,7 +333,7 @@ class Ledger:
         try:
             with connected(self._path) as connection:
                 connection.execute("BEGIN IMMEDIATE")
-                self._state = _caught_up(connection, self._state)
+                self._state = caught_up(connection, self._state)
                 yield connection
                 connection.execute("COMMIT")
         except BaseException:
@@ -334,36 +392,9 @@ def _policy_body(policy: Policy, *, loosened: bool) -> dict[str, object]:
     return {"policy": policy_to_body(policy), "loosened": loosened}
 
 
-def _first_key(connection: sqlite3.Connection) -> VerifyKey:
-    """Return the key that the first entry names, which signs it and is compared by `Ledger`."""
-    for entry in entries_after(connection, after=0):
-        try:
-            return parse_verify_key(str(entry.content["public_key"]).encode())
-        except (KeyFileError, KeyError, ValueError) as error:
-            raise LedgerError("entry 1: expected the key of the ledger") from error
-    raise LedgerError("expected entries in the ledger, got none")
-
-
 def _registration(connection: sqlite3.Connection) -> Registration:
     entry = next(iter(entries_after(connection, after=0)))
     try:
         return typed_json.from_json(Registration, entry.content, "entry 1")
     except ArtifactError as error:
         raise LedgerError(str(error)) from None
-
-
-def _caught_up(connection: sqlite3.Connection, state: State) -> State:
-    """Verify the entries after `state` and return the state after them.
-
-    Raises:
-        LedgerError: one of them breaks a rule, or the newest that was known is gone.
-    """
-    if state.head.sequence:
-        row = connection.execute(
-            "SELECT hash FROM entries WHERE sequence = ?", (state.head.sequence,)
-        ).fetchone()
-        if row is None or bytes(row[0]).hex() != state.head.hash:
-            raise LedgerError("the ledger was replaced by another or an older one while open")
-    for entry in entries_after(connection, after=state.head.sequence):
-        state = state.after(entry)
-    return state

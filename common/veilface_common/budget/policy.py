@@ -6,6 +6,8 @@ delta = 1e-5
 min_noise_multiplier = 0.5   # the least noise of a step, and of a release of figures
 max_sample_rate = 0.5        # the largest share of units in a step of training
 max_steps_per_round = 1000   # of training
+
+A table `[requests]` in the same file says whose requests are taken at all; it is no budget.
 """
 
 from __future__ import annotations
@@ -83,7 +85,9 @@ def load_policy(path: Path) -> Policy:
         ConfigError: it cannot be read, or a key or value is not one of the above.
     """
     try:
-        return policy_from_body(tomllib.loads(path.read_text(encoding="utf-8")))
+        body = tomllib.loads(path.read_text(encoding="utf-8"))
+        body.pop("requests", None)  # whose requests are taken, see `veilface_client.rules`
+        return policy_from_body(body)
     except (OSError, ValueError, BudgetError) as error:
         raise ConfigError(f"expected a privacy policy in {path}: {error}") from error
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from veilface_common.budget.entries import Entry
-from veilface_common.errors import LedgerError
+from veilface_common.budget.entries import Entry, State
+from veilface_common.crypto.signing import VerifyKey, parse_verify_key
+from veilface_common.errors import KeyFileError, LedgerError
 
 BUSY_SECONDS = 60.0
 _COLUMNS = "sequence, time, kind, body, previous, hash, signature"
@@ -88,6 +89,37 @@ def insert(connection: sqlite3.Connection, entry: Entry) -> None:
         f"INSERT INTO entries ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 -- our own columns
         (*values, entry.previous, entry.hash, entry.signature),
     )
+
+
+def first_key(connection: sqlite3.Connection) -> VerifyKey:
+    """Return the key that the first entry names, which signs it and is compared by `Ledger`.
+
+    Raises:
+        LedgerError: there is no entry, or no key in it.
+    """
+    for entry in entries_after(connection, after=0):
+        try:
+            return parse_verify_key(str(entry.content["public_key"]).encode())
+        except (KeyFileError, KeyError, ValueError) as error:
+            raise LedgerError("entry 1: expected the key of the ledger") from error
+    raise LedgerError("expected entries in the ledger, got none")
+
+
+def caught_up(connection: sqlite3.Connection, state: State) -> State:
+    """Verify the entries after `state` and return the state after them.
+
+    Raises:
+        LedgerError: one of them breaks a rule, or the newest that was known is gone.
+    """
+    if state.head.sequence:
+        row = connection.execute(
+            "SELECT hash FROM entries WHERE sequence = ?", (state.head.sequence,)
+        ).fetchone()
+        if row is None or bytes(row[0]).hex() != state.head.hash:
+            raise LedgerError("the ledger was replaced by another or an older one while open")
+    for entry in entries_after(connection, after=state.head.sequence):
+        state = state.after(entry)
+    return state
 
 
 def read_entries(path: Path) -> tuple[Entry, ...]:

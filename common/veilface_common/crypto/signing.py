@@ -36,6 +36,11 @@ Purpose = Literal[
     "log-entry",
     "log-accepted",
     "receipt",
+    "request",
+    "reply",
+    "invitation",
+    "join",
+    "release",
 ]
 
 

@@ -31,13 +31,16 @@ class StandardisedConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, V, H, H] -> [B, W, H/stride, H/stride]."""
+        return functional.conv2d(x, self.filters(), None, self.stride, self.padding)
+
+    def filters(self) -> Tensor:
+        """Return the filters as they are applied: [W, V, 3, 3]."""
         flat = self._flat()
         # That of layers is a fused standardisation: 6 times faster than mean and variance by hand.
         applied = functional.layer_norm(
             flat, (flat.shape[1],), self._lengths(), eps=self._epsilon()
         )
-        filters = applied.view(len(flat), 3, 3, -1).permute(0, 3, 1, 2)
-        return functional.conv2d(x, filters, None, self.stride, self.padding)
+        return applied.view(len(flat), 3, 3, -1).permute(0, 3, 1, 2)
 
     def pull_back(self) -> Callable[[Tensor], Tensor]:
         """Return what turns a gradient by the filters as applied into one by the weights.

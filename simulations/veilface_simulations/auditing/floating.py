@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from veilface_client.noise import Noise, SecureNoise
-from veilface_client.private import PrivacyPlan
+from veilface_client.private_plan import PrivacyPlan
 from veilface_simulations.auditing.faults import Fault, box_muller
 from veilface_simulations.auditing.record import Check
 

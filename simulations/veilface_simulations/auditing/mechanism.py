@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from veilface_client.data import Faces
 from veilface_client.noise import Noise, SecureNoise
-from veilface_client.private import PrivateSummary, Secrets, plan_of, sample
+from veilface_client.private_plan import PrivateSummary, Secrets, plan_of, sample
 from veilface_client.units import Coins, Units, units_of
 from veilface_client.whitening import noised_scatter
 from veilface_common.budget.entries import Head

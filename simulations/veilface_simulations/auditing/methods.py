@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from veilface_client.noise import SeededNoise
-from veilface_client.private import ROUNDING, PrivateSummary, Secrets
+from veilface_client.private_plan import ROUNDING, PrivateSummary, Secrets
 from veilface_client.training import Chosen, embed
 from veilface_client.unit_gradients import unit_gradients
 from veilface_client.units import Units, Views

@@ -16,15 +16,9 @@ from numpy.typing import NDArray
 from torch import Generator, nn
 
 from veilface_client.noise import Noise
-from veilface_client.private import (
-    PrivacyPlan,
-    PublicSide,
-    Secrets,
-    freeze_but,
-    plan_of,
-    train_private,
-)
+from veilface_client.private import PublicSide, train_private
 from veilface_client.private_heads import UnitHead, make_head
+from veilface_client.private_plan import PrivacyPlan, Secrets, freeze_but, plan_of
 from veilface_client.public_side import PublicClasses
 from veilface_client.units import Coins, Units
 from veilface_common.budget.ledger import Registration, Reservation

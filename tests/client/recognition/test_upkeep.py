@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from tests.client.recognition.desks import (
     ADMIN,
-    CONSENT,
     Clock,
     WordDesk,
     enrol,
@@ -23,7 +22,6 @@ from tests.client.recognition.desks import (
 
 from veilface_client.home import Settings, create_home, save_settings
 from veilface_client.recognition import enrolment, leaving, lines, matching, upkeep, vault_acts
-from veilface_client.recognition.desk import Desk
 from veilface_client.roles import TERMINAL, Actor
 from veilface_common.errors import (
     AccessDenied,
@@ -96,25 +94,6 @@ def test_settings_that_were_edited_are_an_entry(tmp_path: Path) -> None:
         with open_desk(home) as desk:
             reasons = [entry.content.get("reason") for entry in desk.log.entries()]
     assert reasons.count("settings changed") == 1
-
-
-def test_a_new_model_moves_whose_crops_were_kept(tmp_path: Path) -> None:
-    """Others must come again; templates of the old model are compared with nothing."""
-    with open_desk(tmp_path / "shop") as desk:
-        enrolment.enrol(desk, TERMINAL, "ada", [b"ada/1"], CONSENT, keep_crops=True)
-        enrolment.enrol(desk, TERMINAL, "bob", [b"bob/1"], CONSENT)
-        old = desk.model
-        done = upkeep.migrate(desk, ADMIN, model_folder(tmp_path / "new", seed=1))
-        assert (done.moved, done.come_again) == (1, ("bob",))
-        assert desk.model == done.model != old
-        answer = matching.verify(desk, TERMINAL, "bob", b"bob/1")
-        assert (answer.match, answer.reason) == (False, "nobody is enrolled")
-        assert [one.templates for one in enrolment.people(desk, TERMINAL)] == [1, 0]
-        with pytest.raises(ConfigError, match="another model"):
-            upkeep.migrate(desk, ADMIN, tmp_path / "new")
-    with Desk(tmp_path / "shop", provider()) as real:
-        assert real.model == done.model
-        assert len(list(tmp_path.glob("shop/models/*"))) == 1
 
 
 def test_an_older_vault_is_refused(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ ROUTES: dict[str, tuple[Send, tuple[str, ...], int]] = {
     "receipts": (_get("/api/receipts"), ("forget", "log"), 200),
     "budget": (_get("/api/budget"), ("budget",), 200),
     "check": (_get("/api/check"), ("check",), 200),
+    "metrics": (_get("/api/metrics"), ("metrics",), 200),
     "calibrate": (
         _json("POST", "/api/calibrate", question="verify", rate=0.001), ("calibrate",), 422,
     ),

@@ -16,7 +16,7 @@ EXAMPLES = 12  # of each operation
 ROLES = {
     "people": "privacy-officer", "users": "administrator", "calibrate": "administrator",
     "log": "auditor", "expire": "privacy-officer", "receipts": "auditor", "budget": "auditor",
-    "check": "auditor", "me": "operator", "consent": "enroller",
+    "check": "auditor", "metrics": "auditor", "me": "operator", "consent": "enroller",
 }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""What `veilface-server` does, one module for each kind of work."""
