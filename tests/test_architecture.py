@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,10 +16,32 @@ SOURCES = [
 ]
 
 
-def test_the_courier_needs_no_torch() -> None:
-    """Flower starts a process for each message: the courier must be light."""
-    program = "import sys, veilface_client.app; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True)
+COURIER = """
+import json, sys, time
+import flwr.app, flwr.clientapp
+flower, before = time.process_time(), set(sys.modules)
+import veilface_client.app
+print(json.dumps([time.process_time() - flower, flower, sorted(set(sys.modules) - before)]))
+"""
+
+
+def test_the_courier_is_light_and_holds_nothing() -> None:
+    """Flower starts a process for each message: beyond Flower, a few small modules.
+
+    No torch, no cryptography, no keeper: what it does not import it cannot be made to use. Measured
+    three times: 0.002 s of processor time of ours, after 0.34 to 0.36 s of Flower's own.
+    """
+    done = subprocess.run([sys.executable, "-c", COURIER], check=True, capture_output=True)
+    ours, flower, added = json.loads(done.stdout)
+    assert set(added) == {
+        "veilface_client",
+        "veilface_client.app",
+        "veilface_client.courier",
+        "veilface_common",
+        "veilface_common.errors",
+        "veilface_common.wire",
+    }
+    assert ours < 0.1, f"{ours:.3f} s of ours, {flower:.3f} s of Flower's"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)

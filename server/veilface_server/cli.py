@@ -30,7 +30,7 @@ _EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "init --name clinics --address fed.example.org:8443",
         "init --name clinics --address 10.0.0.5:8443 --listen 10.0.0.5:8443",
     ),
-    "start": ("start",),
+    "start": ("start", "start --watch-port 9464"),
     "invite": ("invite ada --out ada.invitation", "invite ada --days 2"),
     "members": ("members --json",),
     "approve": ("approve ada",),

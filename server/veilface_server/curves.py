@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _HEIGHT = 480, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 104, 14, 34  # margins that hold the labels
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 104, 14, 34  # margins that hold the texts
 _GRID_WIDTH = 760
 _TICKS = 5
 _DOTS = 40  # rounds, beyond which points would touch
@@ -160,7 +160,7 @@ def _names(lines: Sequence[Line], places: _Places) -> list[str]:
 
 
 def _apart(heights: Sequence[float]) -> list[float]:
-    """Return rising heights moved so far apart that labels do not touch, above the lower margin."""
+    """Return rising heights moved so far apart that names do not touch, above the lower margin."""
     placed: list[float] = []
     for height in heights:
         placed.append(max(height, placed[-1] + _LABEL) if placed else height)

@@ -36,6 +36,7 @@ def flower_environment(home: Path, own: Mapping[str, str]) -> dict[str, str]:
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",  # seconds; 1 without it, in every round
         "OMP_NUM_THREADS": "1",
         "NO_COLOR": "1",
         # `python -m` and console scripts must find Flower's programs without an activated venv.

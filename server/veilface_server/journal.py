@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from veilface_common.errors import VeilfaceError
 from veilface_common.events_log import EventsLog, Field
-from veilface_common.protocol import EvaluateRequest, TrainRequest
-from veilface_server import evaluation
 from veilface_server.checkpoint import RoundRecord, load_records
-from veilface_server.rounds import Answers, Members
+
+if TYPE_CHECKING:  # they bring PyTorch with them, and commands write into the log as well
+    from veilface_common.protocol import EvaluateRequest, TrainRequest
+    from veilface_server import evaluation
+    from veilface_server.rounds import Answers, Members
 
 LOG = Path("log") / "server.jsonl"
 

@@ -59,11 +59,17 @@ _TASK_POLL_SECONDS = "0.5"  # of the SuperExec
 Say = Callable[[str], None]
 
 
-def run_link(home: Home, settings: Settings, say: Say) -> None:
+def run_link(home: Home, settings: Settings, say: Say, watch_port: int | None = None) -> None:
     """Keep the link up until SIGTERM or SIGINT, then end all of it. From the main thread alone.
 
+    Args:
+        home: the coordinator's folder.
+        settings: as it holds them.
+        say: takes one line for the operator.
+        watch_port: of the loopback, for the page and the figures; see `watching`. None: neither.
+
     Raises:
-        ConfigError: another start holds the folder, or the public port is taken.
+        ConfigError: another start holds the folder, or a port is taken.
         EngineError: Flower's SuperLink does not come up.
         KeyFileError: a key is missing or open to others.
     """
@@ -71,11 +77,15 @@ def run_link(home: Home, settings: Settings, say: Say) -> None:
     with _only_one(home):
         end_marked(MARK, mark_of(home))
         listening(settings.listen).close()  # a clear word before anything is started
+        if watch_port is not None:
+            listening(f"127.0.0.1:{watch_port}").close()
         renew_link_certificate(home.tls, split_address(settings.address)[0], datetime.now(UTC))
-        link = _Link(home=home, settings=settings, say=say)
+        link = _Link(home=home, settings=settings, say=say, watch_port=watch_port)
         try:
             with _stopped_by_signals(link.stop):
                 link.start()
+                if link.stop.is_set():
+                    return
                 say(f"{settings.name}: https://{settings.address} (listens on {settings.listen})")
                 say(f"coordinator's key: {spoken(key.public)}")
                 link.watch()
@@ -159,11 +169,12 @@ def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
 
 @dataclass(kw_only=True)
 class _Link:
-    """The three processes, and the thread that looks after runs."""
+    """The processes, and the thread that looks after runs."""
 
     home: Home
     settings: Settings
     say: Say
+    watch_port: int | None
     stop: threading.Event = field(default_factory=threading.Event)
     address: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
     children: tuple[Child, ...] = field(default=(), init=False)
@@ -230,6 +241,10 @@ class _Link:
         home = self.home
         host, port = split_address(self.address)
         secret = ["--superexec-auth-secret-file", str(home.flower / _EXECUTOR_KEY)]
+        watching = {}
+        if self.watch_port is not None:
+            program = [sys.executable, "-m", "veilface_server.watching"]
+            watching["watching"] = [*program, str(home.folder), str(self.watch_port)]
         return {
             "superlink": [
                 flower_command.program("flower-superlink", environment),
@@ -253,6 +268,7 @@ class _Link:
                 sys.executable, "-m", "veilface_server.proxy_process",
                 str(home.folder), self.address,
             ],
+            **watching,
         }  # fmt: skip
 
 

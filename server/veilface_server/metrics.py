@@ -135,8 +135,8 @@ def _costs(run: Run, proven: Proven) -> Iterator[Metric]:
         yield _single("run_epsilon_planned", "Epsilon of the whole run's plan", run.epsilon)
 
 
-def _gauge(name: str, words: str, labels: list[str]) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"veilface_{name}", words, labels=labels)
+def _gauge(name: str, words: str, by: list[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"veilface_{name}", words, None, by)
 
 
 def _single(name: str, words: str, value: float) -> GaugeMetricFamily:

@@ -12,7 +12,7 @@ from tests.client.test_account import CONFIG
 from veilface_audit.verify import audit
 from veilface_client.account import KEY, LEDGER, PUBLIC_KEY, create_account
 from veilface_client.cache import FORMAT, Index, PixelWriter, write_entry
-from veilface_client.data import open_faces
+from veilface_client.data import Faces, open_faces
 from veilface_client.door import Door
 from veilface_client.identity import load_identity, make_identity, trust_coordinator
 from veilface_client.organisation import Organisation, save_organisation
@@ -46,9 +46,8 @@ class Clock:
         return self.now
 
 
-def cached_faces(folder: Path, people: int = 4) -> Path:
-    """Write faces of noise as a cache holds them, and return their path."""
-    faces = some_faces(people)
+def cached(folder: Path, faces: Faces) -> Path:
+    """Write faces as a cache holds them, and return their path."""
     folder.mkdir(parents=True, exist_ok=True)
     with PixelWriter(folder, "faces") as writer:
         for image in faces.images:
@@ -72,14 +71,15 @@ def organisation(
     *,
     rules: str = "",
     policy: Policy = BUDGET,
-    people: int = 4,
+    faces: Faces | None = None,
     seeded: bool = False,
     now: Clock | None = None,
 ) -> Door:
     """Return the door of a new organisation: an account, two coordinators, rules in a file."""
-    faces = cached_faces(folder / "cache", people)
+    faces = faces or some_faces(4)
+    path, people = cached(folder / "cache", faces), len(faces.person_names)
     create_account(
-        folder, "org", open_faces(faces), policy, people_declared=people, images_declared=8
+        folder, "org", open_faces(path), policy, people_declared=people, images_declared=8
     )
     make_identity(folder)
     trust_coordinator(folder, "one", COORDINATOR.public)
@@ -87,7 +87,7 @@ def organisation(
     if rules:
         (folder / POLICY).write_text(f"[requests]\n{rules}\n")
     who = Organisation(
-        name="org", faces=faces, people=tuple(range(people)), keeps_account=True, seeded=seeded
+        name="org", faces=path, people=tuple(range(people)), keeps_account=True, seeded=seeded
     )
     save_organisation(folder, who)
     return Door(folder, now or Clock())

@@ -143,10 +143,9 @@ def test_from_an_invitation_to_a_node_that_is_there(link: Link, tmp_path: Path) 
     folder = tmp_path / "ada"
     folder.mkdir()
     file = tmp_path / "ada.invitation"
-    said = link.command("invite", "ada", "--out", str(file))
+    link.command("invite", "ada", "--out", str(file))
     found = parse_invitation(file.read_text())
-    for text in (said, link.said[-1]):
-        assert spoken(found.coordinator_key) in text
+    assert spoken(found.coordinator_key) in link.said[-1]
 
     key = new_node_key()
     private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())

@@ -71,10 +71,10 @@ def test_a_longer_run_than_was_paid_for_stops_learning(build: Build) -> None:
     assert "expected epsilon at most 8" in records[2].left_out["org-1"]
 
 
-def test_a_crash_costs_a_round_of_budget_and_not_the_run(
+def test_a_crash_costs_no_round_once_it_is_asked_for_again(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed after the charge: it counts, and the run ends one round of learning earlier."""
+    """Killed after the charge: the round is trained on it, and the auditor finds it paid for."""
     experiment, world = build(privacy=private())
     federation = world.federations[0]
 
@@ -88,8 +88,8 @@ def test_a_crash_costs_a_round_of_budget_and_not_the_run(
             with pytest.raises(SystemExit):
                 keeper.train(first_request(experiment))
     records = train(experiment, world)
-    assert [len(record.accepted) for record in records] == [3, 0]
-    assert verdict(federation, "org-1") == (pytest.approx(8.0, rel=0.02), 1)
+    assert [len(record.accepted) for record in records] == [3, 3]
+    assert verdict(federation, "org-1") == (pytest.approx(8.0, rel=0.02), 0)
 
 
 def first_request(experiment: Experiment) -> TrainRequest:

@@ -162,7 +162,7 @@ def test_lines_end_where_their_values_are() -> None:
     svg = lines_svg([Line(name="", tone="a", points={1: 1.0, 2: 2.0, 4: 4.0})], words="w")
     [path] = re.findall(r'class="line" d="([^"]+)"', svg)
     assert re.sub(r"[^ML]", "", path) == "MLM"
-    bottom = max(float(y) for y in re.findall(r'class="rule" d="M56 ([\d.]+)', svg))
+    bottom = max(float(y) for y in re.findall(r'class="rule" d="M46 ([\d.]+)', svg))
     heights = [bottom - float(y) for y in re.findall(r'class="dot" cx="[\d.]+" cy="([\d.]+)"', svg)]
     assert heights[1] / heights[0] == pytest.approx(2, abs=0.01)
     assert heights[2] / heights[0] == pytest.approx(4, abs=0.01)

@@ -153,6 +153,19 @@ def test_refusals_alone_end_in_a_record_without_figures(tmp_path: Path) -> None:
     assert (record.scores, record.accepted, len(village.asked)) == (None, (), 1)
 
 
+def test_rules_that_refuse_for_now_leave_the_figures_to_be_asked_for(tmp_path: Path) -> None:
+    """At noon nobody gives any: a resumed run asks again, and nothing is written down for good."""
+
+    def for_now(name: str, request: EvaluateRequest) -> EvaluateReply:
+        return replace(refuses(name, request), by_rules=True)
+
+    with pytest.raises(FederationError, match="evaluation.*a: all spent"):
+        run_rounds(Village(a=for_now), CONFIG, tmp_path)
+    mended = Village(a=measured)
+    run_rounds(mended, CONFIG, tmp_path)
+    assert len(mended.asked) == 1
+
+
 def test_failures_alone_are_asked_again(tmp_path: Path) -> None:
     """The error names who and why; the trained model is kept, and a resumed run asks again."""
     broken = Village(a=BROKEN["fails"][0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +182,30 @@ def test_kept_models_are_those_of_the_rounds_asked_for(tmp_path: Path) -> None:
     run_rounds(Village(a=honest), config(keep_every=2), tmp_path)
     kept = sorted(path.stem for path in (tmp_path / checkpoint.MODELS).iterdir())
     assert kept == ["00002", "00003"]
+
+
+def test_rules_that_refuse_for_now_do_not_use_up_the_rounds(tmp_path: Path) -> None:
+    """All refuse at noon: the run stops, and goes on at night; a spent budget would end it."""
+
+    def refuses(name: str, request: TrainRequest, *, by_rules: bool) -> TrainReply:
+        reply = TrainReply(organisation=name, round=request.round, update=b"")
+        return replace(reply, refusal="not at noon", by_rules=by_rules)
+
+    for_now, for_good = partial(refuses, by_rules=True), partial(refuses, by_rules=False)
+    with pytest.raises(FederationError, match="round 1.*a: not at noon"):
+        run_rounds(Village(a=for_now), config(), tmp_path / "now")
+    assert run_rounds(Village(a=honest), config(), tmp_path / "now").round == 3
+    run_rounds(Village(a=for_good), config(), tmp_path / "good")
+    assert [r.accepted for r in checkpoint.load_records(tmp_path / "good")] == [(), (), ()]
+
+
+def test_a_weighted_organisation_may_be_away(tmp_path: Path) -> None:
+    """A member whose node is gone for a round is no typing error: the run goes on without it."""
+
+    class Lonely(Village):
+        def absent(self) -> dict[str, str]:
+            return {"b": "is away"}
+
+    run_rounds(Lonely(a=honest), config(weights="b=2"), tmp_path)
+    records = checkpoint.load_records(tmp_path)
+    assert [record.left_out for record in records] == [{"b": "is away"}] * 3

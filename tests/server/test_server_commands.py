@@ -103,7 +103,7 @@ def test_an_invitation_says_the_same_on_both_sides(
     """What the coordinator reads aloud is what the organisation finds in the file."""
     file = tmp_path / "ada.invitation"
     assert run(home, "invite", "ada", "--out", str(file)) == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert file.stat().st_mode & 0o777 == 0o600
     found = parse_invitation(file.read_text())
     assert spoken(found.coordinator_key) in said

@@ -43,7 +43,8 @@ def record(
     key: SigningKey | None = None,
 ) -> RoundRecord:
     """Return a round's record; `entry` is the one of each ledger that paid for it."""
-    paid = {name: {"sequence": entry or 10 + number, "hash": "ab" * 32} for name in names}
+    shown: dict[str, int | str] = {"sequence": entry or 10 + number, "hash": "ab" * 32}
+    paid = dict.fromkeys(names, shown)
     return RoundRecord(
         round=number,
         accepted=names,

@@ -4,12 +4,11 @@ Whatever keeps the node from being online is said in one line when it begins, an
 it is over: an organisation's machine that was restarted at night must find its way back alone.
 
     HOME/node/log/flower-*.log    what Flower's programs and the guard printed
-    HOME/node/log/node.jsonl      {"time": ..., "state": ..., "text": ...}, one a line
+    HOME/node/log/node.jsonl      its states, see `events_log`: {"event": "node", "state": ..., ...}
 """
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import subprocess
@@ -19,8 +18,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from logging import makeLogRecord
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from veilface_client.federation import AUTHORITY, NODE_KEY, Federation, node_folder
@@ -47,6 +44,7 @@ from veilface_client.node.status import (
 )
 from veilface_common.bundle import bundle_digest
 from veilface_common.errors import EngineError, VeilfaceError
+from veilface_common.events_log import EventsLog, Level
 from veilface_common.files import write_atomically
 from veilface_common.invitation import SOFTWARE
 from veilface_common.processes import free_port
@@ -56,7 +54,6 @@ _AUTHENTICATION = "superexec.secret"
 _REMEMBERED_SECONDS = 90.0  # Flower counts a node as online for 60 s after its last heartbeat
 _STATUS_SECONDS = 15.0
 _LOOK_SECONDS = 0.25
-_LOG_BYTES = 4 << 20
 _RETRY_SECONDS: dict[State, float] = {
     "unreachable": 5.0,
     "still-online": 10.0,
@@ -135,7 +132,7 @@ class _Node:
         self._variables = environment(folder, f"unix:{socket.resolve()}")
         self._say = say
         self._stop = stop
-        self._events = _log(folder / "log" / "node.jsonl")
+        self._events = EventsLog(folder / "log" / "node.jsonl")
         before = load_status(folder)
         was_online = before is not None and before.state == "online"
         age = age_seconds(before.seen, datetime.now(UTC)) if before and was_online else float("inf")
@@ -161,7 +158,6 @@ class _Node:
                 )
         finally:
             self._enter("stopped", "the node has stopped")
-            self._events.close()
 
     def _attempt(self) -> Trouble | None:
         """Run Flower's programs until they end; return why, or nothing when we were stopped."""
@@ -229,8 +225,6 @@ class _Node:
         elif sign.meaning == "message":
             count = self._status.messages + 1
             self._save(replace(self._status, messages=count, last_message=_now()))
-        elif sign.meaning == "signed-off":
-            self._online_at = float("-inf")
 
     def _trouble(self, last: Sign | None) -> Trouble:
         """Say why the programs ended, by the last thing that they said."""
@@ -249,6 +243,7 @@ class _Node:
                 f"{self._federation.organisation})",
             )
         if meaning == "signed-off":
+            self._online_at = float("-inf")  # so it does not count as online any more
             return Trouble(
                 state="ended",
                 text="the coordinator no longer takes the node's signature: it was removed, or the "
@@ -281,8 +276,8 @@ class _Node:
         last_error = text if is_trouble else self._status.last_error
         self._save(replace(self._status, state=state, since=_now(), last_error=last_error))
         self._say(text)
-        line = json.dumps({"time": _now(), "state": state, "text": text})
-        self._events.emit(makeLogRecord({"msg": line}))
+        level: Level = "warning" if is_trouble else "info"
+        self._events.write(level, "node", {"state": state, "starts": self._status.starts})
 
     def _refresh(self) -> None:
         if self._status.state == "online":
@@ -295,10 +290,6 @@ class _Node:
         self._saved_at = time.monotonic()
         with suppress(OSError):  # a full disk stops no node
             save_status(self._folder, self._status)
-
-
-def _log(path: Path) -> RotatingFileHandler:
-    return RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8")
 
 
 def _now() -> str:

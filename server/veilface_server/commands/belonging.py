@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -69,8 +70,10 @@ def _invite(arguments: argparse.Namespace) -> int:
         print(invitation.encode())
     else:
         write_atomically(arguments.out, (invitation.encode() + "\n").encode())
-        print(f"{arguments.out}: invitation of {name}, until {expires:%Y-%m-%d %H:%M} UTC")
-        print(f"coordinator's key, to be compared by voice: {spoken(key.public)}")
+    sys.stderr.write(
+        f"invitation of {name}, until {expires:%Y-%m-%d %H:%M} UTC; to be compared by voice:\n"
+        f"coordinator's key: {spoken(key.public)}\n"
+    )
     return 0
 
 

@@ -8,6 +8,7 @@ from veilface_common.crypto.signing import load_signing_key
 from veilface_common.invitation import spoken
 from veilface_server.commands.opening import folder_of, now, opened
 from veilface_server.home import Settings, create_home, split_address
+from veilface_server.journal import note_link
 from veilface_server.link import run_link
 
 
@@ -24,7 +25,13 @@ def add_init(parser: argparse.ArgumentParser) -> None:
 
 
 def add_start(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `start`: it has none."""
+    """Add the options of `start`."""
+    parser.add_argument(
+        "--watch-port",
+        type=int,
+        metavar="P",
+        help="of the loopback: a page at / and Prometheus' /metrics, such as 9464; default: none",
+    )
     parser.set_defaults(run=_start)
 
 
@@ -44,5 +51,10 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def _start(arguments: argparse.Namespace) -> int:
     home, settings = opened(arguments)
-    run_link(home, settings, lambda line: print(line, flush=True))
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        note_link(home.folder, line)
+
+    run_link(home, settings, tell, arguments.watch_port)
     return 0

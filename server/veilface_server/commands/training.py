@@ -65,7 +65,9 @@ def _train(arguments: argparse.Namespace) -> int:
         run = runs.change_run(home, arguments.resume, runs.resumed)
     else:
         run = _new_run(arguments, home)
-    ahead = [other.id for other in load_runs(home) if other.state in runs.OPEN if other != run]
+    ahead = [
+        other.id for other in load_runs(home) if other.state in runs.OPEN and other.id != run.id
+    ]
     print(f"run {run.id}", flush=True)
     if ahead:
         print(f"waits for run {ahead[0]}", flush=True)

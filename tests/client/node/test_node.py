@@ -154,3 +154,5 @@ def test_refused_key_is_told_from_one_that_still_counts_as_online(
         stop=threading.Event(),
     )
     assert node._trouble(Sign(meaning="refused")).state == expected
+    node._trouble(Sign(meaning="signed-off"))
+    assert node._trouble(Sign(meaning="refused")).state == "not-approved"
