@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 TRAINING = "training"
+SOCKET = "keeper.sock"  # of the keeper, unless another one is named
 
 
 def training_folder(home: Path) -> Path:

@@ -24,7 +24,6 @@ from veilface_common.command import one_line
 from veilface_common.errors import ConfigError, ProtocolError
 from veilface_common.wire import Envelope
 
-SOCKET = "keeper.sock"
 READ_SECONDS = 60.0  # in which a request must be here, whole
 CONNECTIONS = 8  # held at once; a node needs one
 _PAUSE_SECONDS = 0.1

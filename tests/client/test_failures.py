@@ -52,9 +52,12 @@ def test_what_may_be_told_passes_and_is_written_down_once(tmp_path: Path) -> Non
         kept_at_home(tmp_path, "request", passing=RequestRefused),
     ):
         raise RequestRefused("not at night")
-    with pytest.raises(ProtocolError), kept_at_home(tmp_path, "request", passing=RequestRefused):
-        with kept_at_home(tmp_path, "train 1"):
-            raise DataError("why")
+    with (
+        pytest.raises(ProtocolError),
+        kept_at_home(tmp_path, "request", passing=RequestRefused),
+        kept_at_home(tmp_path, "train 1"),
+    ):
+        raise DataError("why")
     assert load_failures(tmp_path) == (
         "request: RequestRefused: not at night",
         "train 1: DataError: why",

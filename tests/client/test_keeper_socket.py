@@ -120,8 +120,10 @@ def test_a_model_of_10_gb_is_refused_from_what_it_declares(path: Path) -> None:
 def test_a_model_beyond_the_rules_is_refused_to_the_courier(path: Path) -> None:
     """While it is still being sent: the reason arrives, and is not taken for a keeper away."""
     large = Envelope(header="{}", tensors=bytes(Door.max_model_bytes + 1))
-    with kept(path, Door()), pytest.raises(RequestRefused, match="bytes of tensors"):
-        carry(path, large, away_seconds=5)
+    with kept(path, Door()):
+        for _ in range(20):  # how far it comes before it is cut off differs
+            with pytest.raises(RequestRefused, match="bytes of tensors"):
+                carry(path, large, away_seconds=0)
 
 
 def test_half_a_frame_and_then_silence_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +257,9 @@ def test_a_moment_without_descriptors_does_not_end_the_keeper(
         return real(self)
 
     monkeypatch.setattr(socket.socket, "accept", accept)
+    answers: list[Envelope] = []
     with kept(path, Door()):
-        assert carry(path, QUESTION) == ANSWER
-    assert not failures
+        asking = threading.Thread(target=lambda: answers.append(carry(path, QUESTION)), daemon=True)
+        asking.start()
+        asking.join(10)
+    assert (answers, failures) == ([ANSWER], [])

@@ -115,13 +115,13 @@ def make_seeded(training: Path) -> None:
 
 def verify_simulation_agrees(place: Path) -> None:
     """Run the same rounds in this process, on copies of the organisations' folders."""
-    (folder,) = (place / "coordinator" / "runs").iterdir()
+    (folder,) = (path.parent for path in (place / "coordinator" / "runs").glob("*/run.json"))
     config = from_flat(RunConfig, json.loads((folder / "run.json").read_text())["settings"])
     deployed = load_records(folder)
     assert deployed[-1].round == config.federation.rounds
     assert set(deployed[-1].accepted) == set(ORGANISATIONS), deployed
     again = shutil.copytree(place / "coordinator", place / "again")
-    for name in ("rounds.jsonl", "checkpoint.safetensors"):
+    for name in ("rounds.jsonl", "checkpoint.sealed"):
         (again / "runs" / folder.name / name).unlink()
     copies = {name: place / "copies" / name for name in ORGANISATIONS}
     run_in_process(config, copies, again, workers=1)

@@ -159,7 +159,7 @@ def test_rules_that_refuse_for_now_leave_the_figures_to_be_asked_for(tmp_path: P
     def for_now(name: str, request: EvaluateRequest) -> EvaluateReply:
         return replace(refuses(name, request), by_rules=True)
 
-    with pytest.raises(FederationError, match="evaluation.*a: all spent"):
+    with pytest.raises(FederationError, match=r"evaluation.*a: all spent"):
         run_rounds(Village(a=for_now), CONFIG, tmp_path)
     mended = Village(a=measured)
     run_rounds(mended, CONFIG, tmp_path)

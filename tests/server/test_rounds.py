@@ -192,7 +192,7 @@ def test_rules_that_refuse_for_now_do_not_use_up_the_rounds(tmp_path: Path) -> N
         return replace(reply, refusal="not at noon", by_rules=by_rules)
 
     for_now, for_good = partial(refuses, by_rules=True), partial(refuses, by_rules=False)
-    with pytest.raises(FederationError, match="round 1.*a: not at noon"):
+    with pytest.raises(FederationError, match=r"round 1.*a: not at noon"):
         run_rounds(Village(a=for_now), config(), tmp_path / "now")
     assert run_rounds(Village(a=honest), config(), tmp_path / "now").round == 3
     run_rounds(Village(a=for_good), config(), tmp_path / "good")

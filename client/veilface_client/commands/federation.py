@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from veilface_client.commands.opening import add_json, home_of, say
+from veilface_client.home_layout import SOCKET
 from veilface_common import typed_json
 from veilface_common.errors import ConfigError
 from veilface_common.invitation import PREFIX, spoken
-
-SOCKET = "keeper.sock"
 
 
 def add_join(parser: argparse.ArgumentParser) -> None:

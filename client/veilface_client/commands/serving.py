@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from veilface_client.commands.opening import add_unlocking, home_of, opened
-from veilface_client.home_layout import training_folder
+from veilface_client.home_layout import SOCKET, training_folder
 from veilface_client.process import keep_memory_private
 from veilface_common.errors import ConfigError
 
@@ -71,7 +71,7 @@ def _serve_web(arguments: argparse.Namespace) -> None:
 def _keeping(arguments: argparse.Namespace) -> Iterator[None]:
     """Keep the door open, where there is one: without an account there is nothing to train on."""
     from veilface_client.door import Door  # noqa: PLC0415 -- brings PyTorch
-    from veilface_client.keeper_socket import SOCKET, listening  # noqa: PLC0415 -- the same
+    from veilface_client.keeper_socket import listening  # noqa: PLC0415 -- the same
     from veilface_client.organisation import SETTINGS  # noqa: PLC0415 -- the same
     from veilface_client.watched_door import WatchedDoor  # noqa: PLC0415 -- the same
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from veilface_client.commands.opening import add_json, home_of, say
+from veilface_client.home_layout import SOCKET
 from veilface_common import typed_json
 
 if TYPE_CHECKING:
     from veilface_client.overview import AccountOverview, NodeOverview, Overview
 
-_SOCKET = "keeper.sock"
 _EVERY_SECONDS = 2.0
 _CLEAR = "\x1b[H\x1b[2J"
 
@@ -34,7 +34,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
     home = home_of(arguments)
     while True:
-        found = overview(home, arguments.socket or home / _SOCKET)
+        found = overview(home, arguments.socket or home / SOCKET)
         if arguments.watch and sys.stdout.isatty():
             print(_CLEAR, end="")
         say(arguments, typed_json.to_json(found), "\n".join(map(_plain, _lines(found))))

@@ -58,7 +58,7 @@ def receipts(desk: Desk, actor: Actor) -> list[dict[str, object]]:
 
 
 def budget(desk: Desk, actor: Actor) -> dict[str, object] | None:
-    """Return what the federation's ledger adds up to, or None if there is none in the folder.
+    """Return what the federation's ledger adds up to, or None where nothing is trained.
 
     Raises:
         AccessDenied: they may not.
@@ -66,10 +66,10 @@ def budget(desk: Desk, actor: Actor) -> dict[str, object] | None:
         KeyFileError: its public key is missing or damaged.
     """
     desk.verify_may(actor, "budget")
-    ledger = desk.folder / LEDGER
+    ledger = training_folder(desk.folder) / LEDGER
     if not ledger.is_file():
         return None
-    key = load_verify_key(desk.folder / PUBLIC_KEY)
+    key = load_verify_key(ledger.with_name(PUBLIC_KEY))
     return to_json(read_report(ledger, key, desk.clock().isoformat(timespec="seconds")))
 
 
