@@ -11,6 +11,7 @@ import pytest
 
 from veilface_audit.__main__ import build_parser as audit_parser
 from veilface_client.cli import build_parser as client_parser
+from veilface_server.cli import build_parser as server_parser
 from veilface_simulations.cli import build_parser
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +43,7 @@ def test_every_command_in_the_readme_parses() -> None:
         "veilface-sim": build_parser,
         "veilface": client_parser,
         "veilface-audit": audit_parser,
+        "veilface-server": server_parser,
     }
     pattern = r"^    (?:\.venv/bin/)?(veilface(?:-[a-z]+)?) (.*)$"
     lines = re.findall(pattern, README, re.MULTILINE)

@@ -40,6 +40,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     secret.touch(mode=0o600)
     secret.write_text("a passphrase of your own\n")
     assert main(["draw", "2x8", "--seed", "10", "--out", str(folder / "people")]) == 0
+    strangers = str(folder / "strangers")
+    assert main(["draw", "40x2", "--seed", "30", "--out", strangers]) == 0
     for number, name in enumerate(ORGANISATIONS):
         out = str(folder / f"staff-{name}")
         assert main(["draw", "30x4", "--seed", str(11 + number), "--out", out]) == 0
@@ -91,8 +93,8 @@ def test_the_readme_s_deployment_runs(place: Path, terminals: dict[str, Terminal
     coordinator.run(release)
     for name in ORGANISATIONS:
         told = [terminals[name].run(command) for command in with_name(using, name)]
-        assert told[2].startswith("ada")
-        assert "8" in told[3]
+        assert told[3].startswith("ada")
+        assert "7.99" in told[4]
         audit = (
             f".venv/bin/veilface-audit {name}/training/ledger.db --key {name}/training/ledger.pub"
         )
