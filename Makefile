@@ -1,5 +1,5 @@
 # Two commands matter: `make demo` and `make test`. Both set everything up, once.
-.PHONY: help setup demo test check bench format constraints clean
+.PHONY: help setup demo test check bench drill format constraints clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -63,6 +63,9 @@ check: $(READY) ## Format, lint, types, import rules
 
 bench: $(READY) ## Slow measurements, printed as ratios
 	$(BIN)/python -m pytest -m bench -s
+
+drill: $(READY) ## Kill, cut off and fill up each part of a federation; needs root
+	$(BIN)/python -m pytest -m drill -s tests/drill
 
 format: $(READY) ## Format the code
 	$(BIN)/ruff check --fix .

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,10 +25,9 @@ from veilface_client.commands import (
     serving,
     status,
 )
-from veilface_common.command import Parser, run_command
+from veilface_common.command import Parser, Verb, add_verbs, examples_text, run_command
 
-Add = Callable[[argparse.ArgumentParser], None]
-_COMMANDS: tuple[tuple[str, str, Add], ...] = (
+_COMMANDS: tuple[Verb, ...] = (
     ("init", "begin: a folder with a model, an empty vault and a log", people.add_init),
     ("enrol", "add people from photographs", people.add_enrol),
     ("verify", "is this the person of that name?", matching.add_verify),
@@ -93,6 +92,7 @@ _EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "status": ("status --watch", "status --json"),
     "report": ("report ledger.db --out report.html",),
 }
+_START = "veilface --home shop"
 _USUAL = ("init", "enrol", "verify", "identify", "forget")
 
 
@@ -101,26 +101,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="veilface",
         description="An organisation's side: its faces, its templates, its budget.",
-        epilog=_examples(*(_EXAMPLES[name][0] for name in _USUAL)),
+        epilog=examples_text(_START, [_EXAMPLES[name][0] for name in _USUAL]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--home", type=Path, metavar="DIR", help="the organisation's folder; else $VEILFACE_HOME"
     )
     shtab.add_argument_to(parser, "--print-completion", help="for bash, zsh or tcsh")
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", parser_class=Parser
-    )
-    for name, what, add in _COMMANDS:
-        add(
-            commands.add_parser(
-                name,
-                help=what,
-                description=what[0].upper() + what[1:] + ".",
-                epilog=_examples(*_EXAMPLES[name]),
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-            )
-        )
+    add_verbs(parser, _COMMANDS, _EXAMPLES, _START)
     return parser
 
 
@@ -132,11 +120,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def entry() -> NoReturn:
     """Run the command as a program of its own."""
     sys.exit(main())
-
-
-def _examples(*commands: str) -> str:
-    """Return the end of a help text."""
-    return "examples:\n" + "\n".join(f"  veilface --home shop {command}" for command in commands)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -79,7 +79,7 @@ def align_face(photograph: Pixels, detector: Detector) -> Aligned:
     Raises:
         FaceRefused: there is no face, or more than one that may be meant.
     """
-    face = _only_face(detector.detect(photograph))
+    face = only_face(detector.detect(photograph))
     transform = similarity(face.landmarks, TEMPLATE[: len(face.landmarks)])
     pixels = cut(photograph, transform)
     return Aligned(
@@ -89,7 +89,12 @@ def align_face(photograph: Pixels, detector: Detector) -> Aligned:
     )
 
 
-def _only_face(found: tuple[Detection, ...]) -> Detection:
+def only_face(found: tuple[Detection, ...]) -> Detection:
+    """Return the face that is meant, of all that a detector found.
+
+    Raises:
+        FaceRefused: there is none, or more than one that may be meant.
+    """
     if not found:
         raise FaceRefused("no-face", "expected a face, got none")
     rivals = [face for face in found[1:] if face.area >= RIVAL_AREA * found[0].area]

@@ -20,8 +20,9 @@ from pathlib import Path
 from veilface_client.home_layout import training_folder
 from veilface_client.identity import make_identity, trust_coordinator
 from veilface_client.node.keys import create_node_key
-from veilface_client.node.reaching import AnswerLost, connected
+from veilface_client.node.reaching import AnswerLost, body_of, connected
 from veilface_common import typed_json
+from veilface_common.command import plain
 from veilface_common.crypto.signing import VerifyKey
 from veilface_common.errors import ArtifactError, ConfigError, FederationError
 from veilface_common.files import PUBLIC, write_atomically
@@ -32,6 +33,7 @@ NODE = "node"
 NODE_KEY = "node.key"
 AUTHORITY = "ca.crt"
 JOIN = "/veilface/join"
+_MAX_ANSWER_BYTES = 1 << 16
 _SHOWN = 300  # characters of what a coordinator says, before we know it
 
 
@@ -64,7 +66,7 @@ def join(home: Path, text: str, now: datetime) -> Joined:
         now: with its zone.
 
     Raises:
-        ArtifactError: the invitation is damaged or was altered.
+        ArtifactError: the invitation is damaged or was altered, or the answer has no end.
         ConfigError: it is for somebody else, its time is over, or we belong elsewhere already.
         FederationError: the coordinator cannot be reached, or does not let us in.
         KeyFileError: a key that is there cannot be used.
@@ -148,13 +150,15 @@ def _verify_fits(home: Path, invitation: Invitation, now: datetime) -> None:
 
 def _asked(invitation: Invitation, request: JoinRequest) -> str:
     """Return the coordinator's word on a request."""
-    with connected(invitation.address, invitation.ca) as client:
-        answer = client.post(
-            JOIN, content=request.encode(), headers={"content-type": "application/json"}
-        )
+    headers = {"content-type": "application/json"}
+    with (
+        connected(invitation.address, invitation.ca) as client,
+        client.stream("POST", JOIN, content=request.encode(), headers=headers) as answer,
+    ):
+        content = body_of(answer, _MAX_ANSWER_BYTES)
     try:
-        body = answer.json()
-    except ValueError:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
         raise AnswerLost(
@@ -177,5 +181,4 @@ def _file_name(invitation: Invitation) -> str:
 
 def _short(said: object) -> str:
     """Return what somebody said whom we do not know yet: printable, and not much."""
-    text = "".join(c if c.isprintable() else " " for c in str(said or "nothing"))
-    return text[:_SHOWN]
+    return plain(str(said or "nothing")[:_SHOWN])

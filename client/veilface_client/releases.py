@@ -18,7 +18,7 @@ from veilface_client.federation import AUTHORITY, load_federation, node_folder
 from veilface_client.home_layout import training_folder
 from veilface_client.identity import load_coordinators
 from veilface_client.model_store import Model, Taken
-from veilface_client.node.reaching import connected
+from veilface_client.node.reaching import body_of, connected
 from veilface_common.artifact import MANIFEST, network_of, parse_manifest
 from veilface_common.crypto.signing import VerifyKey
 from veilface_common.errors import ArtifactError, ConfigError, FederationError, SignatureError
@@ -99,7 +99,6 @@ def signer_of(folder: Path, manifest: bytes) -> str:
 
 def _get(client: httpx.Client, name: str, most: int) -> bytes:
     """Return what the coordinator answers, at most so many bytes."""
-    content = bytearray()
     with client.stream("GET", f"/veilface/releases/{name}") as answer:
         if answer.status_code == 404:
             raise FederationError(
@@ -108,8 +107,4 @@ def _get(client: httpx.Client, name: str, most: int) -> bytes:
             )
         if answer.status_code != 200:
             raise FederationError(f"expected a release, got HTTP {answer.status_code}")
-        for piece in answer.iter_bytes():
-            content += piece
-            if len(content) > most:
-                raise ArtifactError(f"expected at most {most} bytes of {name}, got more")
-    return bytes(content)
+        return body_of(answer, most)

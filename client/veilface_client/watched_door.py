@@ -90,6 +90,6 @@ def _asked(envelope: Envelope) -> dict[str, Field]:
 def _read(envelope: Envelope) -> dict[str, object]:
     try:
         header = json.loads(envelope.header)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return header if isinstance(header, dict) else {}

@@ -275,13 +275,19 @@ T = TypeVar("T")
 
 
 def to_flat(config: Any, prefix: str = "") -> dict[str, Scalar]:
-    """Return a configuration as Flower's run configuration holds it: dotted keys, scalars."""
+    """Return a configuration as Flower's run configuration holds it: dotted keys, scalars.
+
+    Equal configurations give the same text: a float is one there, though 1 was written for it.
+    """
     flat: dict[str, Scalar] = {}
+    types = typing.get_type_hints(type(config))
     for entry in dataclasses.fields(config):
         value = getattr(config, entry.name)
         key = prefix + entry.name.replace("_", "-")
         if dataclasses.is_dataclass(value):
             flat |= to_flat(value, key + ".")
+        elif types[entry.name] is float:
+            flat[key] = float(value) + 0.0  # which has no -0.0
         else:
             flat[key] = value
     return flat

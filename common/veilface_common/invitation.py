@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_key,
 )
 
+from veilface_common.address import split_address
 from veilface_common.budget.entries import canonical
 from veilface_common.crypto.signing import Purpose, SigningKey, VerifyKey, parse_verify_key
 from veilface_common.errors import ArtifactError, ConfigError, KeyFileError, SignatureError
@@ -102,6 +103,8 @@ def parse_invitation(text: str) -> Invitation:
 
     Raises:
         ArtifactError: it is none, it is damaged, or it was altered (SignatureError).
+        ConfigError: a name or the address in it cannot be one. Whoever signed it may have meant
+            them for a terminal.
     """
     text = "".join(text.split())  # mail programs break lines
     damaged = ArtifactError(
@@ -122,7 +125,9 @@ def parse_invitation(text: str) -> Invitation:
         has_zone = False
     if not has_zone:
         raise ArtifactError(f"expected a time with its zone, got {found.expires[:40]!r}")
+    verify_name(found.federation)
     verify_name(found.organisation)
+    split_address(found.address)
     return found
 
 
@@ -136,7 +141,10 @@ def parse_join(content: bytes) -> JoinRequest:
     found = _parsed(JoinRequest, content, "the request to join")
     _verify(found.organisation_key, "join", found)
     verify_name(found.organisation)
-    parse_node_key(found.node_key)
+    key = parse_node_key(found.node_key)
+    if found.node_key != key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode():
+        # With a comment behind it, another member's key would pass as one of its own.
+        raise KeyFileError("expected a node's key alone on its line, got more")
     return found
 
 
@@ -189,8 +197,9 @@ def _parsed(kind: type[T], content: bytes, where: str) -> T:
         raise ArtifactError(f"expected at most {MAX_BYTES} bytes in {where}, got {len(content)}")
     try:
         body: Any = json.loads(content)
-    except ValueError:
-        body = None
+        json.dumps(body, ensure_ascii=False).encode()  # no half of a surrogate pair is signed
+    except (ValueError, RecursionError):
+        raise ArtifactError(f"expected {where} as it was written, got a damaged one") from None
     names = {entry.name for entry in fields(kind)}
     if not isinstance(body, dict) or set(body) != names:
         raise ArtifactError(

@@ -63,14 +63,14 @@ class DescribeRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainRequest:
-    """One round's request: the model, and how the coordinator asks for it to be trained."""
+class _WithModel:
+    """What both requests that bring a model have in common."""
 
     round: int
     config: RunConfig
     model: bytes
-    participants: tuple[str, ...] = ()  # the organisations that are asked in this round
-    kind: Kind = "train"
+    participants: tuple[str, ...] = ()  # the organisations that are asked
+    kind: Kind
 
     @property
     def digest(self) -> str:
@@ -81,6 +81,13 @@ class TrainRequest:
     def parent(self) -> str:
         """The digest of the model that comes with it, hex."""
         return hashlib.sha256(self.model).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest(_WithModel):
+    """One round's request: the model, and how the coordinator asks for it to be trained."""
+
+    kind: Kind = "train"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,24 +106,10 @@ class TrainReply:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateRequest:
+class EvaluateRequest(_WithModel):
     """What is asked for once, after the last round: figures of the model, noised and charged."""
 
-    round: int  # the last one
-    config: RunConfig
-    model: bytes
-    participants: tuple[str, ...] = ()
     kind: Kind = "evaluate"
-
-    @property
-    def digest(self) -> str:
-        """What the request is, hex; the same for one that is repeated after a crash."""
-        return _digest(self.kind, self.config.digest, self.round, self.parent)
-
-    @property
-    def parent(self) -> str:
-        """The digest of the model that comes with it, hex."""
-        return hashlib.sha256(self.model).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

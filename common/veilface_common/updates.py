@@ -27,6 +27,7 @@ from veilface_common.tensors import FloatArray, Tensors
 
 SCALES = ".scales"  # all rows' s, in the order of names; no layer's name begins with a dot
 LEVELS = 127
+SPARE_BYTES = 1024  # that an update may be too long: what is wrong with it is then said better
 MAX_SCALE = float(np.finfo(np.float32).max) / 128  # beyond it, -128 s is not finite
 # A product of at most seven bits and sixteen is exact: what was read is on the grid it was read by.
 _DROPPED_BITS = np.uint32(0xFF)
@@ -56,6 +57,12 @@ def encode_update(update: Mapping[str, FloatArray], precision: UpdatePrecision) 
             return _to_int8(update)
 
 
+def update_bytes(like: Mapping[str, FloatArray], precision: UpdatePrecision) -> int:
+    """Return how many bytes an update of these names and shapes takes, whatever is in it."""
+    nothing = {name: np.zeros(value.shape, np.float32) for name, value in like.items()}
+    return len(encode_update(nothing, precision))
+
+
 def decode_update(
     content: bytes, like: Mapping[str, FloatArray], precision: UpdatePrecision
 ) -> Tensors:
@@ -65,8 +72,11 @@ def decode_update(
 
     Raises:
         ProtocolError: the bytes are not safetensors.
-        UpdateRejected: they are another model's, of another precision or not finite.
+        UpdateRejected: they are another model's, of another precision, too many or not finite.
     """
+    most = update_bytes(like, precision) + SPARE_BYTES
+    if len(content) > most:  # before it is unpacked
+        raise UpdateRejected(f"expected at most {most} bytes of an update, got {len(content)}")
     arrays = tensors.arrays_from_bytes(content)
     scales = arrays.pop(SCALES, None) if precision == "int8" else None
     for name, value in arrays.items():

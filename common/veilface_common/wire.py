@@ -60,8 +60,12 @@ def to_record(envelope: Envelope) -> RecordDict:
     return RecordDict({_RECORD: ConfigRecord(dict(values))})
 
 
-def from_record(content: RecordDict) -> Envelope:
-    """Return what `to_record` wrote. Raises ProtocolError when it is something else."""
+def from_record(content: RecordDict, max_tensor_bytes: int = MAX_TENSOR_BYTES) -> Envelope:
+    """Return what `to_record` wrote.
+
+    Raises:
+        ProtocolError: it is something else, or larger than a message may be.
+    """
     record = content.get(_RECORD)
     if not isinstance(record, ConfigRecord):
         raise ProtocolError("expected a Veilface message, got another")
@@ -71,7 +75,7 @@ def from_record(content: RecordDict) -> Envelope:
         isinstance(header, str) and isinstance(tensors, bytes) and isinstance(signature, bytes)
     ):
         raise ProtocolError("expected a header, tensors and a signature in the message")
-    _verify_lengths(len(header.encode()), len(signature), len(tensors), MAX_TENSOR_BYTES)
+    _verify_lengths(len(header.encode()), len(signature), len(tensors), max_tensor_bytes)
     return Envelope(header=header, tensors=tensors, signature=signature)
 
 

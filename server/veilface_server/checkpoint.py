@@ -4,6 +4,7 @@ DIR/checkpoint.sealed        model/NAME, first_moment/NAME, second_moment/NAME, 
 DIR/rounds.jsonl             one signed record a round: the plan, who took part, who was left out;
                              a round that a crash repeated has a second one: none is removed
 DIR/evaluation.jsonl         a signed record of the final model's figures, see `evaluation`
+DIR/asked.json               whom the round that is at work names, see `save_asked`
 DIR/initial.safetensors      the model that the first round starts from, where it is not drawn
 DIR/models/00005.sealed      the model after a round that is kept for learning curves
 HOME/server.key, server.pub  by which records are signed (Ed25519)
@@ -24,7 +25,7 @@ import hashlib
 import json
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -59,6 +60,7 @@ KEY = "server.key"
 STORAGE_KEY = "storage.key"
 HOME_SETTINGS = "server.json"
 RUNS = "runs"
+ASKED = "asked.json"
 INITIAL = "initial.safetensors"
 MODELS = "models"
 _PARTS = ("model", "first_moment", "second_moment")
@@ -161,6 +163,38 @@ def load_initial(folder: Path, digest: str) -> tensors.Tensors:
             f"expected the model {digest[:16]} in {path}, got {'another' if content else 'none'}"
         )
     return tensors.from_bytes(content)
+
+
+def save_asked(folder: Path, round_number: int, names: Sequence[str]) -> None:
+    """Write down whom a round's request names, before it is sent.
+
+    Whoever was asked answers that request alone: one of the same round that names others, since
+    somebody was away when a crash had it repeated, would be refused.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    body = {"participants": list(names), "round": round_number}
+    write_atomically(folder / ASKED, (json.dumps(body) + "\n").encode())
+
+
+def load_asked(folder: Path, round_number: int) -> list[str] | None:
+    """Return whom a round's request names, or None where none was sent.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
+    path = folder / ASKED
+    if not path.exists():
+        return None
+    try:
+        body = json.loads(path.read_bytes())
+        return list(map(str, body["participants"])) if body["round"] == round_number else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path) from error
+
+
+def forget_asked(folder: Path) -> None:
+    """Let the round name others: nobody has taken its request."""
+    (folder / ASKED).unlink(missing_ok=True)
 
 
 def save_round(

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from veilface_common.command import Parser, run_command
+from veilface_common.command import Parser, Verb, add_verbs, examples_text, run_command
 from veilface_server.commands import belonging, linking, page, release, training, watching
 
-Add = Callable[[argparse.ArgumentParser], None]
-_COMMANDS: tuple[tuple[str, str, Add], ...] = (
+_COMMANDS: tuple[Verb, ...] = (
     ("init", "begin: a folder with keys and a certificate authority", linking.add_init),
     ("start", "keep the federation reachable, until it is told to end", linking.add_start),
     ("invite", "let an organisation join, once", belonging.add_invite),
@@ -37,7 +36,7 @@ _EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "remove": ("remove ada",),
     "train": (
         "train --rounds 12 --wait",
-        "train --rounds 1 --init base/model --privacy identity --epsilon 8 --delta 1e-5",
+        "train --init base/model --epsilon 8 --delta 1e-5 --wait",
         "train --resume 0123456789abcdef",
     ),
     "status": ("status --watch", "status --json"),
@@ -45,6 +44,7 @@ _EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "stop": ("stop",),
     "release": ("release",),
 }
+_START = "veilface-server --home federation"
 _USUAL = ("init", "start", "invite", "approve", "train")
 
 
@@ -53,25 +53,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="veilface-server",
         description="The coordinator's side: who belongs to a federation, and its rounds.",
-        epilog=_examples(*(_EXAMPLES[name][0] for name in _USUAL)),
+        epilog=examples_text(_START, [_EXAMPLES[name][0] for name in _USUAL]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--home", type=Path, metavar="DIR", help="the folder; else $VEILFACE_SERVER_HOME"
     )
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", parser_class=Parser
-    )
-    for name, what, add in _COMMANDS:
-        add(
-            commands.add_parser(
-                name,
-                help=what,
-                description=what[0].upper() + what[1:] + ".",
-                epilog=_examples(*_EXAMPLES[name]),
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-            )
-        )
+    add_verbs(parser, _COMMANDS, _EXAMPLES, _START)
     return parser
 
 
@@ -83,12 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def entry() -> NoReturn:
     """Run the command as a program of its own."""
     sys.exit(main())
-
-
-def _examples(*commands: str) -> str:
-    """Return the end of a help text."""
-    lines = [f"  veilface-server --home federation {command}" for command in commands]
-    return "examples:\n" + "\n".join(lines)
 
 
 def _run(arguments: argparse.Namespace) -> int:

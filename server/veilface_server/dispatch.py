@@ -131,7 +131,12 @@ class Dispatcher:
             state: runs.State = "running" if going else "stopping"
             return replace(known, state=state, flower=(*known.flower, number))
 
-        runs.change_run(self.home, run.id, started)
+        try:
+            runs.change_run(self.home, run.id, started)
+        except OSError:  # a full disk: what it has under a number that nobody knows stays nobody's
+            self._attempt = None
+            self._stop(replace(run, flower=(number,)))
+            raise
         self.say(f"run {run.id}: handed to Flower as {number}")
 
     def _stop(self, run: Run) -> None:

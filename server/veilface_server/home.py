@@ -16,7 +16,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from veilface_common.address import split_address
 from veilface_common.crypto.signing import (
     SigningKey,
     load_signing_key,
@@ -38,7 +38,6 @@ from veilface_server.authority import make_authority
 SCHEMA = 1
 SETTINGS = "server.json"
 _STORAGE_KEY_BYTES = 32
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,17 +104,25 @@ class Home:
 def create_home(folder: Path, settings: Settings, now: datetime) -> Home:
     """Make the folder with its keys; `server.json`, written last, makes it valid.
 
+    Keys that are there already stay: new ones would be strangers to every organisation that joined,
+    and would open no checkpoint. So a folder that lost its settings alone is mended by this.
+
     Raises:
         ConfigError: there is a coordinator's folder already.
     """
     if (folder / SETTINGS).exists():
-        raise ConfigError(f"expected a new folder, got {folder}, which is a coordinator's already")
+        raise ConfigError(
+            f"expected a new folder, got {folder}, which is a coordinator's already",
+            hint="name another --home; its settings are changed in server.json",
+        )
     home = Home(folder)
     for path in (folder, home.tls, home.runs, home.releases, home.flower, home.log):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    save_signing_key(home.server_key, SigningKey.from_seed(secrets.token_bytes(32)))
-    write_atomically(home.storage_key, secrets.token_bytes(_STORAGE_KEY_BYTES))
-    make_authority(home.tls, settings.name, now)
+    save_signing_key(home.server_key, _server_key(home))
+    if not home.storage_key.exists():
+        write_atomically(home.storage_key, secrets.token_bytes(_STORAGE_KEY_BYTES))
+    if not home.authority.exists():  # written after its key
+        make_authority(home.tls, settings.name, now)
     body = {"schema": SCHEMA, **asdict(settings)}
     write_atomically(folder / SETTINGS, (json.dumps(body, indent=2) + "\n").encode())
     return home
@@ -152,18 +159,6 @@ def open_home(folder: Path) -> tuple[Home, Settings]:
     return home, settings
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of HOST:PORT. Raises ConfigError when it is something else."""
-    host, _, port = address.rpartition(":")
-    if not _HOST.fullmatch(host) or not port.isascii() or not port.isdigit():
-        raise ConfigError(
-            f"expected an address as HOST:PORT, got {address[:100]!r}", hint="such as 10.0.0.5:8443"
-        )
-    if not 0 < int(port) < 65536:
-        raise ConfigError(f"expected a port in [1, 65535], got {port}")
-    return host.strip("[]"), int(port)
-
-
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file at `path`; another process that wants it waits."""
@@ -173,6 +168,12 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _server_key(home: Home) -> SigningKey:
+    if home.server_key.exists():
+        return load_signing_key(home.server_key)
+    return SigningKey.from_seed(secrets.token_bytes(32))
 
 
 def _settings(body: object, path: Path) -> Settings:

@@ -30,6 +30,7 @@ from pathlib import Path
 
 import psutil
 
+from veilface_common.address import split_address
 from veilface_common.bundle import write_bundle
 from veilface_common.command import one_line
 from veilface_common.crypto.signing import load_signing_key
@@ -41,7 +42,7 @@ from veilface_server import flower_command, runs
 from veilface_server.authority import LINK, LINK_KEY, renew_link_certificate
 from veilface_server.children import Child
 from veilface_server.dispatch import Dispatcher
-from veilface_server.home import Home, Settings, split_address
+from veilface_server.home import Home, Settings
 from veilface_server.proxy_process import listening
 from veilface_server.runs import Run
 

@@ -32,6 +32,7 @@ from veilface_common.protocol import (
     TrainReply,
     TrainRequest,
 )
+from veilface_common.updates import SPARE_BYTES
 from veilface_server import evaluation
 from veilface_server.rounds import Answers
 
@@ -171,7 +172,7 @@ class GridMembers:
         for node in sorted(nodes):
             self._unnamed.pop(node, None)
             try:
-                description = protocol.decode_description(_envelope(replies[node]))
+                description = protocol.decode_description(_envelope(replies[node], 0))
                 self._verify_known(description)
             except VeilfaceError as error:
                 self._unnamed[node] = str(error)
@@ -214,11 +215,12 @@ class GridMembers:
             for name in names
         }
         seconds = self._config.timeout_seconds
+        most = len(request.model) + SPARE_BYTES if isinstance(request, TrainRequest) else 0
         replies = self._exchange(contents, message_type, str(request.round), seconds)
         answers: dict[str, Wanted | VeilfaceError] = {}
         for name in names:
             try:
-                envelope = _envelope(replies[self._nodes[name]])
+                envelope = _envelope(replies[self._nodes[name]], most)
                 answer = protocol.decode_reply(envelope, request, self._keys[name])
                 if not isinstance(answer, wanted):
                     raise ProtocolError("expected a reply of another kind")
@@ -289,11 +291,11 @@ class GridMembers:
         return all(now - waiting.away.get(node, now) > limit for node in waiting.open)
 
 
-def _envelope(reply: Message | FederationError) -> wire.Envelope:
+def _envelope(reply: Message | FederationError, most_tensor_bytes: int) -> wire.Envelope:
     if isinstance(reply, FederationError):
         raise reply
     if reply.has_error():
         lines = (reply.error.reason or "").strip().splitlines() or ["no reason given"]
         said = "".join(filter(str.isprintable, lines[-1][:_MAX_REASON]))
         raise ProtocolError(f"failed: {said}")
-    return wire.from_record(reply.content)
+    return wire.from_record(reply.content, most_tensor_bytes)

@@ -57,8 +57,9 @@ def register_node(home: Home, name: str, key: str, known: Collection[str]) -> st
     if len(lost) == 1:
         return lost[0]
     raise ConfigError(
-        f"expected a new key of {name!r}'s node, got one that was removed before",
-        hint="the organisation makes a new one: remove HOME/node and join again",
+        f"expected a new node key of {name!r}, got one that was removed before",
+        hint=f"the organisation removes HOME/node; then veilface-server remove {name!r}, invite it "
+        "and let it join again",
     )
 
 

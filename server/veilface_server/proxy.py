@@ -165,7 +165,9 @@ class _Gate:
     async def _forwarded(self, request: Request, path: bytes) -> Response:
         assert self._client is not None
         length = request.headers.get("content-length", "")
-        if not length.isascii() or not length.isdigit():
+        # With both, the body that comes is not of the length that is looked at here.
+        is_chunked = "transfer-encoding" in request.headers
+        if is_chunked or not length.isascii() or not length.isdigit():
             return _refusal(411, "expected the length of the body")
         if int(length) > MAX_BODY_BYTES:
             return _refusal(413, f"expected at most {MAX_BODY_BYTES} bytes")

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import uvicorn
 
+from veilface_common.address import split_address
 from veilface_common.command import run_command
 from veilface_common.errors import ConfigError
 from veilface_server.authority import LINK, LINK_KEY
-from veilface_server.home import open_home, split_address
+from veilface_server.home import open_home
 from veilface_server.proxy import build_proxy
 
 CONNECTIONS = 1024  # held at once; more are told 503, and nodes try again

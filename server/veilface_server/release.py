@@ -137,7 +137,7 @@ def release_of(run: Ended, key: SigningKey, sequence: int, made: str) -> tuple[R
         raise FederationError(
             f"expected a run that has ended, got one after round {done} of "
             f"{config.federation.rounds}",
-            hint="veilface-server status; train again with the same settings to go on",
+            hint="veilface-server status; train --resume RUN goes on with one that was stopped",
         )
     weights = tensors.to_bytes(state.model)
     digest = hashlib.sha256(weights).hexdigest()

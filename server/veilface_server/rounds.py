@@ -153,14 +153,17 @@ def _run_round(
 ) -> ServerState:
     started = clock()
     number = state.round + 1
-    chosen = sample_organisations(names, config.federation, config.seed, number)
+    chosen = _participants(folder, names, config, number)
+    gone = sorted(set(chosen) - set(names))
     request = TrainRequest(
         round=number,
         config=config,
         model=tensors.to_bytes(state.model),
         participants=tuple(chosen),
     )
-    answers = members.train(chosen, request)
+    answers = members.train([name for name in chosen if name in names], request)
+    if answers and all(_is_by_rules(answer) for answer in answers.values()):
+        checkpoint.forget_asked(folder)
     shown = newest_shown(checkpoint.load_all_records(folder))
     checked = check_answers(answers, state.model, number, config, shown)
     if checked.left_out and checked.refused == len(answers):
@@ -172,7 +175,7 @@ def _run_round(
     record = checkpoint.RoundRecord(
         round=number,
         accepted=tuple(sorted(checked.updates)),
-        left_out={**members.absent(), **checked.left_out},
+        left_out={**dict.fromkeys(gone, "is away"), **members.absent(), **checked.left_out},
         update_norms={name: tensors.norm(update) for name, update in checked.updates.items()},
         ledger_heads=checked.ledger_heads,
         plan=to_flat(config.privacy),
@@ -182,6 +185,20 @@ def _run_round(
     ).signed(checkpoint.server_key(folder))
     checkpoint.save_round(folder, state, record, config, keep=_is_kept(number, config.federation))
     return state
+
+
+def _participants(folder: Path, names: Sequence[str], config: RunConfig, number: int) -> list[str]:
+    """Return whom the round's request names: of a round that a crash cut off, the same again."""
+    before = checkpoint.load_asked(folder, number)
+    if before is not None:
+        return before
+    chosen = sample_organisations(names, config.federation, config.seed, number)
+    checkpoint.save_asked(folder, number, chosen)
+    return chosen
+
+
+def _is_by_rules(answer: TrainReply | VeilfaceError) -> bool:
+    return isinstance(answer, TrainReply) and answer.by_rules
 
 
 def _initial_model(config: RunConfig, folder: Path) -> tensors.Tensors:

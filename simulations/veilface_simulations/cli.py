@@ -44,6 +44,7 @@ from veilface_simulations.options import (
     verify_start,
 )
 from veilface_simulations.results import Result
+from veilface_simulations.robustness.command import add_robustness, run_robustness
 from veilface_simulations.run import REPORT, Job, run, start
 from veilface_simulations.sources import KINDS_HELP
 from veilface_simulations.sweep_command import add_sweep, run_sweep
@@ -59,6 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_compare(commands.add_parser("compare", help="put runs side by side"))
     add_sweep(commands.add_parser("sweep", help="draw what joining buys against epsilon"))
     add_audit(commands.add_parser("audit", help="test whether the claimed privacy holds"))
+    add_robustness(
+        commands.add_parser("robustness", help="measure a model in bad light, noise and blur")
+    )
     add_draw(commands.add_parser("draw", help="photographs of people who do not exist"))
     return parser
 
@@ -92,6 +96,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         "compare": _compare,
         "sweep": run_sweep,
         "audit": run_audit,
+        "robustness": run_robustness,
         "draw": run_draw,
     }
     return commands[arguments.command](arguments)

@@ -19,8 +19,8 @@ from veilface_client.data import Faces
 from veilface_client.head import CosineMarginHead
 from veilface_client.noise import SecureNoise
 from veilface_client.private import train_private
-from veilface_client.private_plan import Secrets, plan_of
 from veilface_client.private_heads import BankHead
+from veilface_client.private_plan import Secrets, plan_of
 from veilface_client.training import autocast, choose_precision, load_canvases
 from veilface_client.transform import Augmentation
 from veilface_client.units import Coins, units_of

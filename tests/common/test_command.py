@@ -5,6 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from veilface_common.command import run_command
+from veilface_common.errors import ConfigError
+
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     """`veilface log | head -1` says nothing of a broken pipe."""
@@ -21,3 +26,13 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     done = subprocess.run(["bash", "-c", line, program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "141"]
     assert done.stderr == ""
+
+
+def test_a_strangers_words_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error may name what came from outside; it stays one line of plain text."""
+
+    def work() -> int:
+        raise ConfigError("got \x1b[2J\x1b]0;owned\a", hint="a\nb\x9b1m")
+
+    assert run_command("veilface", work) == 2
+    assert capsys.readouterr().err == "veilface: got  [2J ]0;owned  (hint: a b 1m)\n"

@@ -78,3 +78,11 @@ def test_figures_are_released_only_with_privacy_and_noise() -> None:
     assert not PrivacyConfig(unit="identity").releases_figures
     assert not PrivacyConfig(evaluation_noise=1.0).releases_figures
     assert PrivacyConfig(unit="image", evaluation_noise=1.0).releases_figures
+
+
+def test_equal_settings_have_one_digest() -> None:
+    """1 for 1.0, or -0.0 for 0.0, in Python or after a journey: the run is the same."""
+    whole = RunConfig(privacy=PrivacyConfig(max_gradient_norm=1, momentum=-0.0))
+    assert whole == RunConfig(privacy=PrivacyConfig(max_gradient_norm=1.0, momentum=0.0))
+    assert whole.digest == RunConfig(privacy=PrivacyConfig(max_gradient_norm=1.0)).digest
+    assert whole.digest == from_flat(RunConfig, to_flat(whole)).digest

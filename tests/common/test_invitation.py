@@ -134,3 +134,35 @@ def test_what_is_read_aloud_is_frozen() -> None:
     """Two releases of Veilface must show one key alike."""
     assert spoken(COORDINATOR.public) == "3475 0f98 bd59 fcfc 946d a45a aabe 933b"
     assert COORDINATOR.public.fingerprint == "34750f98bd59fcfc"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"federation": "clinics\x1b[2J\x1b[H"},
+        {"address": "fed.example.org:8443/x?"},
+        {"address": "a b:1"},
+        {"address": "fed.example.org"},
+    ],
+)
+def test_what_would_steer_a_terminal_or_a_url_is_refused(change: dict[str, str]) -> None:
+    """Its signer may be anybody, and what is shown of it stands above the keys to be compared."""
+    hostile = replace(INVITATION, **change).signed(COORDINATOR)
+    with pytest.raises(ConfigError):
+        parse_invitation(hostile.encode())
+
+
+def test_a_node_key_in_other_words_is_refused() -> None:
+    """With a comment behind it, another member's key would not look like that member's."""
+    asked = request()
+    for line in (asked.node_key + " mine", asked.node_key + "\nmore", asked.node_key + " "):
+        with pytest.raises(KeyFileError):
+            parse_join(replace(asked, node_key=line).signed(ORGANISATION).encode())
+
+
+def test_a_request_that_json_alone_takes_is_refused() -> None:
+    """Half a surrogate pair, which nothing can sign, and brackets without end: from a stranger."""
+    body = json.loads(request().encode()) | {"software": "\ud800"}
+    for content in (json.dumps(body).encode(), b"[" * 30000):
+        with pytest.raises(ArtifactError):
+            parse_join(content)

@@ -17,7 +17,14 @@ from veilface_common import tensors
 from veilface_common.config import UpdatePrecision
 from veilface_common.errors import ProtocolError, UpdateRejected
 from veilface_common.tensors import Tensors
-from veilface_common.updates import LEVELS, SCALES, decode_update, encode_update
+from veilface_common.updates import (
+    LEVELS,
+    SCALES,
+    SPARE_BYTES,
+    decode_update,
+    encode_update,
+    update_bytes,
+)
 
 PRECISIONS: tuple[UpdatePrecision, ...] = get_args(UpdatePrecision)
 Arrays = dict[str, np.ndarray]
@@ -238,3 +245,12 @@ def test_small_is_small() -> None:
     full, half, quarter = (len(encode_update(update, precision)) for precision in PRECISIONS)
     assert half < 0.51 * full
     assert quarter < 0.26 * full
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_more_bytes_than_an_update_takes_are_refused(precision: UpdatePrecision) -> None:
+    """Whatever is in them, and before they are unpacked; how many it takes is known exactly."""
+    sent = encode_update(UPDATE, precision)
+    assert len(sent) == update_bytes(UPDATE, precision)
+    with pytest.raises(UpdateRejected, match="bytes of an update, got"):
+        decode_update(sent + bytes(SPARE_BYTES + 1), UPDATE, precision)

@@ -100,7 +100,9 @@ def test_the_keys_of_a_run_are_the_coordinator_s(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {
         *("runs", "server.json", "server.key", "server.pub", "storage.key")
     }
-    assert {path.name for path in folder.iterdir()} == {checkpoint.CHECKPOINT, checkpoint.RECORDS}
+    assert {path.name for path in folder.iterdir()} == {
+        *(checkpoint.ASKED, checkpoint.CHECKPOINT, checkpoint.RECORDS)
+    }
 
 
 def test_another_coordinator_s_key_is_named(tmp_path: Path) -> None:

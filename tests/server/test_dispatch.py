@@ -240,3 +240,21 @@ def test_settings_reach_flower_as_they_are(desk: Desk) -> None:
     path = desk.home.runs / run.id / runs.SETTINGS
     assert parse_config_args([str(path)]) == run.settings
     assert run.config.run == run.id
+
+
+def test_a_run_whose_number_cannot_be_kept_is_stopped(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: two ServerApps of one run would write over each other's rounds."""
+    run = desk.wanted()
+    with monkeypatch.context() as full:
+        full.setattr(runs, "write_atomically", _no_room)
+        with pytest.raises(OSError, match="room"):
+            desk.step()
+    assert desk.flower.stopped == ["1"]
+    desk.step()
+    assert load_run(desk.home, run).flower == ("2",)
+
+
+def _no_room(*_: object) -> None:
+    raise OSError("no room")

@@ -189,6 +189,7 @@ def test_no_body_may_be_larger_than_a_message(port: Port) -> None:
     """Nor of a length that is not said."""
     for length in (str(MAX_BODY_BYTES + 1), "", "-1", "1e3", "٣"):
         assert port.ask("POST", FLEET, b"", {"content-length": length})[0] in (411, 413)
+    assert port.ask("POST", FLEET, b"abc", {"transfer-encoding": "chunked"})[0] == 411
     assert not port.reached
 
 

@@ -209,3 +209,52 @@ def test_a_weighted_organisation_may_be_away(tmp_path: Path) -> None:
     run_rounds(Lonely(a=honest), config(weights="b=2"), tmp_path)
     records = checkpoint.load_records(tmp_path)
     assert [record.left_out for record in records] == [{"b": "is away"}] * 3
+
+
+class Emptying(Village):
+    """Members of whom some are away by now."""
+
+    def __init__(self, *away: str, **behaviours: Behaviour) -> None:
+        super().__init__(**behaviours)
+        self.away = away
+
+    def names(self) -> Sequence[str]:
+        return sorted(set(self.behaviours) - set(self.away))
+
+
+def test_a_round_that_a_crash_cut_off_is_asked_for_as_before(tmp_path: Path) -> None:
+    """Whoever has answered takes that request alone: it names all who were asked, there or not."""
+    digests: list[str] = []
+
+    def dies(name: str, request: TrainRequest) -> TrainReply:
+        digests.append(request.digest)
+        raise KeyboardInterrupt(name)
+
+    def notes(name: str, request: TrainRequest) -> TrainReply:
+        digests.append(request.digest)
+        return honest(name, request)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_rounds(Village(a=dies, b=dies, c=dies), config(rounds=1), tmp_path)
+    late = Emptying("c", a=notes, b=notes, c=notes, d=notes)
+    run_rounds(late, config(rounds=1), tmp_path)
+    assert (len(digests), len(set(digests))) == (3, 1)
+    assert late.asked == [["a", "b"]]
+    assert checkpoint.load_records(tmp_path)[0].left_out == {"c": "is away"}
+
+
+def test_a_request_that_all_rules_refused_may_name_others(tmp_path: Path) -> None:
+    """Two are too few for everybody: once a third has joined, the round names three."""
+    named: list[tuple[str, ...]] = []
+
+    def careful(name: str, request: TrainRequest) -> TrainReply:
+        named.append(request.participants)
+        if len(request.participants) > 2:
+            return honest(name, request)
+        reply = TrainReply(organisation=name, round=request.round, update=b"")
+        return replace(reply, refusal="too few", by_rules=True)
+
+    with pytest.raises(FederationError):
+        run_rounds(Village(a=careful, b=careful), config(rounds=1), tmp_path)
+    run_rounds(Village(a=careful, b=careful, c=careful), config(rounds=1), tmp_path)
+    assert named[-1] == ("a", "b", "c")

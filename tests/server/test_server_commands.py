@@ -12,8 +12,9 @@ from tests.server.coordinator_parts import asks_to_join
 
 from veilface_common.invitation import parse_invitation, spoken
 from veilface_server.cli import main
+from veilface_server.commands import training
 from veilface_server.home import Home
-from veilface_server.register import change, joined, load_members
+from veilface_server.register import Member, change, joined, load_members
 
 
 @pytest.fixture
@@ -55,8 +56,20 @@ def test_init_never_replaces_a_federation(home: Path, capsys: pytest.CaptureFixt
     assert (home / "server.key").read_bytes() == before
 
 
+def test_init_mends_a_folder_that_lost_its_settings(home: Path) -> None:
+    """Settings are written again; keys, on which all members and checkpoints hang, never are."""
+    names = ("server.key", "storage.key", "tls/ca.key", "tls/ca.crt")
+    before = [(home / name).read_bytes() for name in names]
+    for lost in ("server.json", "server.pub"):
+        (home / lost).unlink()
+    assert run(home, "init", "--name", "clinics", "--address", "fed.example.org:8443") == 0
+    assert [(home / name).read_bytes() for name in names] == before
+    assert (home / "server.pub").exists()
+
+
 @pytest.mark.parametrize(
-    "address", ["fed", "fed:", "fed:0", "fed:99999", "a b:1", "fed:1/x", "-a:1", ""]
+    "address",
+    ["fed", "fed:", "fed:0", "fed:99999", "a b:1", "fed:1/x", "-a:1", "", "fed:" + "1" * 5000],
 )
 def test_an_address_is_host_and_port(tmp_path: Path, address: str) -> None:
     """It stands in invitations and certificates."""
@@ -115,6 +128,18 @@ def test_an_invitation_says_the_same_on_both_sides(
     assert spoken(request.organisation_key) in capsys.readouterr().out
 
 
+def test_an_invitation_that_cannot_be_written_replaces_none(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one that was sent before still stands."""
+    assert run(home, "invite", "ada") == 0
+    before = load_members(home)
+    capsys.readouterr()
+    assert run(home, "invite", "ada", "--out", str(home / "nowhere" / "ada.txt")) == 2
+    assert "nowhere" in complaint(capsys)
+    assert load_members(home) == before
+
+
 def test_approving_needs_somebody_who_waits_and_a_coordinator_that_runs(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +165,44 @@ def test_training_needs_a_coordinator_that_runs(
     assert run(home, "train") == 7
     assert "start" in complaint(capsys)
     assert not list((home / "runs").glob("*/run.json"))
+
+
+@pytest.fixture
+def running(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A federation with one member, whose coordinator seems to run and takes every run."""
+    monkeypatch.setattr(training, "verify_running", lambda _: None)
+    monkeypatch.setattr(training, "_handed_over", lambda *_: None)
+    change(Home(home), "ada", lambda _: Member(name="ada", status="member"))
+    return home
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        (("--rounds", "0"), 2),
+        (("--min-organisations", "0"), 2),
+        (("--delta", "2"), 9),
+        (("--epsilon", "nan"), 9),
+        (("--set", "privacy.unit=none"), 2),
+        ((), 6),  # one member is too few, unless one says so
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_no_run(
+    running: Path, capsys: pytest.CaptureFixture[str], wrong: tuple[str, ...], code: int
+) -> None:
+    """One line, and nothing is written."""
+    least = ("--min-organisations", "1") if wrong and wrong[0] != "--min-organisations" else ()
+    assert run(running, "train", *least, *wrong) == code
+    assert "expected" in complaint(capsys)
+    assert not list((running / "runs").iterdir())
+
+
+def test_no_run_takes_the_place_of_another(running: Path) -> None:
+    """Its name is drawn, whatever --set says."""
+    words = ("train", "--min-organisations", "1", "--rounds", "1", "--set", "run=" + "0" * 16)
+    assert run(running, *words) == 0
+    (folder,) = (running / "runs").glob("*/run.json")
+    assert folder.parent.name != "0" * 16
 
 
 def test_status_of_a_federation_that_rests(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

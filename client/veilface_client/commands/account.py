@@ -52,7 +52,7 @@ def _open(arguments: argparse.Namespace) -> int:
         keeps_account,
         save_organisation,
     )
-    from veilface_client.rules import keep_policy  # noqa: PLC0415 -- the same
+    from veilface_client.rules import keep_policy, parse_rules  # noqa: PLC0415 -- the same
     from veilface_common.budget.policy import load_policy  # noqa: PLC0415 -- brings the accountants
 
     home = home_of(arguments)
@@ -66,11 +66,12 @@ def _open(arguments: argparse.Namespace) -> int:
         if declared < 1:
             raise ConfigError(f"expected a declared number from 1 on, got {declared}")
     policy = load_policy(arguments.policy)
+    parse_rules(arguments.policy)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keep_policy(folder, arguments.policy)
     faces = _faces(arguments.source, arguments.model, folder)
     public = _faces(arguments.public, arguments.model, folder) if arguments.public else None
     make_identity(folder)
+    keep_policy(folder, arguments.policy)
     create_account(
         folder,
         name,

@@ -16,7 +16,7 @@ from veilface_client.commands.opening import (
     progress,
     say,
 )
-from veilface_common.command import Parser
+from veilface_common.command import Parser, plain
 from veilface_common.errors import ConfigError
 from veilface_common.files import PUBLIC, write_atomically
 
@@ -53,7 +53,7 @@ def _show(arguments: argparse.Namespace) -> int:
     manifest, signer = _told(arguments)
     body = json.loads(manifest)
     lines = [f"signed by: {signer or _NOBODY}"]
-    lines += [f"{key}: {_short(value)}" for key, value in body.items() if key != "signature"]
+    lines += [plain(f"{key}: {_short(value)}") for key, value in body.items() if key != "signature"]
     say(arguments, {"signed_by": signer or None, "manifest": body}, "\n".join(lines))
     return 0
 
@@ -104,7 +104,7 @@ def _card(arguments: argparse.Namespace) -> int:
     card = card_of(parse_manifest(manifest, "the manifest"), signer)
     if arguments.out is not None:
         write_atomically(arguments.out, to_page(card).encode(), mode=PUBLIC)
-    print(to_text(card))
+    print("\n".join(map(plain, to_text(card).splitlines())))
     return 0
 
 

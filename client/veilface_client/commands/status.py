@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from veilface_client.commands.opening import add_json, home_of, say
 from veilface_client.home_layout import SOCKET
 from veilface_common import typed_json
+from veilface_common.command import plain
 
 if TYPE_CHECKING:
     from veilface_client.overview import AccountOverview, NodeOverview, Overview
@@ -37,7 +38,7 @@ def _status(arguments: argparse.Namespace) -> int:
         found = overview(home, arguments.socket or home / SOCKET)
         if arguments.watch and sys.stdout.isatty():
             print(_CLEAR, end="")
-        say(arguments, typed_json.to_json(found), "\n".join(map(_plain, _lines(found))))
+        say(arguments, typed_json.to_json(found), "\n".join(map(plain, _lines(found))))
         if not arguments.watch:
             return 0
         sys.stdout.flush()
@@ -94,8 +95,3 @@ def _account_lines(account: AccountOverview | None) -> list[str]:
         f"            newest entry {account.newest}, {account.refusals} refusals",
     ]
     return [*lines, *(f"            refused {refusal}" for refusal in account.newest_refusals)]
-
-
-def _plain(line: str) -> str:
-    """Return a line without what would steer a terminal: others' words stand in some of them."""
-    return "".join(letter if letter.isprintable() else " " for letter in line)

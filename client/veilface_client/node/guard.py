@@ -1,7 +1,5 @@
 """What stands in for `flwr-clientapp`: it lets approved bundles in and starts the courier.
 
-    python -I -m veilface_client.node.guard FOLDER --token T --runtime-api-address HOST:PORT ...
-
 Flower's SuperExec starts a program by name for every message; the node's PATH has this one under
 each of those names, whatever kind of task the coordinator declares. Two of Flower's steps are
 replaced. Where it would unpack a bundle, the bundle is judged in memory, and nothing of it is

@@ -45,11 +45,15 @@ def verify_clock(address: str, authority: str) -> str | None:
         EngineError: the clocks are so far apart that Flower refuses what the node signs.
         Unreachable, WrongAuthority: it could not be asked.
     """
-    with connected(address, authority) as client:
-        date = client.get(HEALTH).headers.get("date")
-    if date is None:
+    with connected(address, authority) as client, client.stream("GET", HEALTH) as answer:
+        date = answer.headers.get("date", "")
+    try:
+        theirs = parsedate_to_datetime(date)
+    except (ValueError, TypeError):
         return None
-    return clock_warning(datetime.now(UTC), parsedate_to_datetime(date))
+    if theirs.tzinfo is None:
+        return None
+    return clock_warning(datetime.now(UTC), theirs)
 
 
 def clock_warning(ours: datetime, theirs: datetime) -> str | None:
@@ -88,7 +92,10 @@ def connected(address: str, authority: str) -> Iterator[httpx.Client]:
         ) from None
     try:
         with httpx.Client(
-            base_url=f"https://{address}", verify=context, timeout=_PATIENCE_SECONDS
+            base_url=f"https://{address}",
+            verify=context,
+            timeout=_PATIENCE_SECONDS,
+            headers={"accept-encoding": "identity"},
         ) as client:
             yield client
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -107,6 +114,20 @@ def connected(address: str, authority: str) -> Iterator[httpx.Client]:
             f"expected an answer from {address}, got {type(error).__name__}",
             hint="try the same again",
         ) from None
+
+
+def body_of(answer: httpx.Response, most: int) -> bytes:
+    """Return what is answered, as it comes: nothing that was packed small is unpacked.
+
+    Raises:
+        ArtifactError: it is longer than `most` bytes, and was not read to its end.
+    """
+    content = bytearray()
+    for piece in answer.iter_raw():
+        content += piece
+        if len(content) > most:
+            raise ArtifactError(f"expected at most {most} bytes of an answer, got more")
+    return bytes(content)
 
 
 def _apart(ahead: float) -> str:

@@ -54,6 +54,7 @@ _AUTHENTICATION = "superexec.secret"
 _REMEMBERED_SECONDS = 90.0  # Flower counts a node as online for 60 s after its last heartbeat
 _STATUS_SECONDS = 15.0
 _LOOK_SECONDS = 0.25
+_QUIET_SECONDS = 30.0  # Flower complains every 20 s while it finds nobody
 _RETRY_SECONDS: dict[State, float] = {
     "unreachable": 5.0,
     "still-online": 10.0,
@@ -138,6 +139,7 @@ class _Node:
         age = age_seconds(before.seen, datetime.now(UTC)) if before and was_online else float("inf")
         self._online_at = time.monotonic() - age  # when the coordinator heard of us last
         self._saved_at = 0.0
+        self._away_at: float | None = None  # when Flower said last that it finds nobody
         self._has_warned = False
         self._status = NodeStatus(bundle=bundle_digest(), software=SOFTWARE)
 
@@ -174,6 +176,7 @@ class _Node:
             self._has_warned = True
             self._say(warning)
         tail = Tail(log_of(self._folder, _SUPERNODE))
+        self._away_at = None
         children = self._start()
         self._save(replace(self._status, starts=self._status.starts + 1))
         try:
@@ -219,12 +222,29 @@ class _Node:
             self._save(replace(self._status, node_id=sign.detail))
             self._enter("online", f"online in {federation.name} as {federation.organisation}")
         elif sign.meaning == "back":
-            self._enter("online", f"the coordinator at {federation.address} is back")
+            self._is_back()
         elif sign.meaning == "away":
+            self._away_at = time.monotonic()
             self._enter("unreachable", f"the coordinator at {federation.address} is away; waiting")
         elif sign.meaning == "message":
+            self._is_back()
             count = self._status.messages + 1
             self._save(replace(self._status, messages=count, last_message=_now()))
+
+    def _is_back(self) -> None:
+        """Take note that the coordinator answers, if it did not."""
+        if self._away_at is not None:
+            self._away_at = None
+            self._enter("online", f"the coordinator at {self._federation.address} is back")
+
+    def _look_whether_back(self) -> None:
+        """Ask the coordinator ourselves: Flower may find it and not say so, as seen in drills."""
+        if self._away_at is None or time.monotonic() - self._away_at < _QUIET_SECONDS:
+            return
+        self._away_at = time.monotonic()
+        with suppress(VeilfaceError):
+            verify_clock(self._federation.address, self._authority)
+            self._is_back()
 
     def _trouble(self, last: Sign | None) -> Trouble:
         """Say why the programs ended, by the last thing that they said."""
@@ -282,6 +302,7 @@ class _Node:
     def _refresh(self) -> None:
         if self._status.state == "online":
             self._online_at = time.monotonic()
+        self._look_whether_back()
         if time.monotonic() - self._saved_at > _STATUS_SECONDS:
             self._save(self._status)
 

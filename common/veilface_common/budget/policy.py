@@ -21,6 +21,9 @@ from veilface_common import typed_json
 from veilface_common.budget.events import UNITS, Event, Unit
 from veilface_common.errors import ArtifactError, BudgetError, BudgetExceeded, ConfigError
 
+MAX_EPSILON = 1000.0
+MAX_DELTA = 0.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -35,8 +38,8 @@ class Policy:
 
     def __post_init__(self) -> None:
         _verify("unit", self.unit, "one of " + ", ".join(UNITS), self.unit in UNITS)
-        _verify("epsilon", self.epsilon, "in (0, 1000]", 0 < self.epsilon <= 1000)
-        _verify("delta", self.delta, "in (0, 0.1]", 0 < self.delta <= 0.1)
+        _verify("epsilon", self.epsilon, "in (0, 1000]", 0 < self.epsilon <= MAX_EPSILON)
+        _verify("delta", self.delta, "in (0, 0.1]", 0 < self.delta <= MAX_DELTA)
         least = self.min_noise_multiplier
         _verify("min_noise_multiplier", least, "in [0.1, 1000]", 0.1 <= least <= 1000)
         _verify("max_sample_rate", self.max_sample_rate, "in (0, 1]", 0 < self.max_sample_rate <= 1)

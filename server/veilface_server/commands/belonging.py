@@ -52,6 +52,9 @@ def _invite(arguments: argparse.Namespace) -> int:
     home, settings = opened(arguments)
     if not 1 <= arguments.days <= _MOST_DAYS:
         raise ConfigError(f"expected --days in [1, {_MOST_DAYS}], got {arguments.days}")
+    if arguments.out is not None and not arguments.out.parent.is_dir():
+        # Before the invitation that stands is replaced by one that nobody gets.
+        raise ConfigError(f"expected a file in a folder that exists, got --out {arguments.out}")
     token = secrets.token_hex(16)
     expires = now() + timedelta(days=arguments.days)
     key = load_signing_key(home.server_key)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from veilface_common.address import split_address
 from veilface_common.crypto.signing import load_signing_key
 from veilface_common.invitation import spoken
 from veilface_server.commands.opening import folder_of, now, opened
-from veilface_server.home import Settings, create_home, split_address
+from veilface_server.home import Settings, create_home
 from veilface_server.journal import note_link
 from veilface_server.link import run_link
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from veilface_common.budget.events import UNITS
-from veilface_common.config import PrivacyUnit, RunConfig
+from veilface_common.config import RunConfig
 from veilface_common.errors import ConfigError, EngineError, FederationError
 from veilface_common.presets import PRESETS, USUAL_PRESET, configured, preset
 from veilface_server import runs
@@ -33,11 +33,13 @@ _LEAST_ORGANISATIONS = 2  # the sum over one organisation is that organisation's
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the options of `train`."""
     parser.add_argument("--rounds", type=int, metavar="R", help="default: the preset's")
-    parser.add_argument("--privacy", choices=UNITS, help="whose data a round hides; else nobody's")
     parser.add_argument(
-        "--epsilon", type=float, metavar="E", help="with --privacy: for all rounds; 8"
+        "--privacy", choices=UNITS, default="identity", help="whose data is hidden; identity"
     )
-    parser.add_argument("--delta", type=float, metavar="D", help="with --privacy: 1e-5")
+    parser.add_argument(
+        "--epsilon", type=float, default=8.0, metavar="E", help="for all rounds; default: 8"
+    )
+    parser.add_argument("--delta", type=float, default=1e-5, metavar="D", help="default: 1e-5")
     parser.add_argument("--init", type=Path, metavar="MODEL", help="start from this model's folder")
     parser.add_argument("--preset", choices=sorted(PRESETS), help=f"default: {USUAL_PRESET}")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
@@ -79,22 +81,23 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _new_run(arguments: argparse.Namespace, home: Home) -> Run:
+    from veilface_common.budget.calibration import calibrated  # noqa: PLC0415 -- takes seconds
+
+    for name in ("rounds", "min_organisations"):
+        number = getattr(arguments, name)
+        if number is not None and number < 1:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"expected {option} from 1 on, got {number}")
     model = _initial_model(arguments.init)
     config = _config(arguments, home, None if model is None else model[0])
-    if config.privacy.unit == "none" and (arguments.epsilon or arguments.delta):
-        raise ConfigError("expected --epsilon and --delta with --privacy, got no privacy")
-    epsilon, delta = arguments.epsilon or 8.0, arguments.delta or 1e-5
-    if config.privacy.unit == "none":
-        epsilon = delta = 0.0
-    else:
-        from veilface_common.budget.calibration import calibrated  # noqa: PLC0415 -- takes seconds
-
-        rounds = arguments.rounds or config.privacy.rounds or config.federation.rounds
-        private = calibrated(config.privacy, rounds=rounds, epsilon=epsilon, delta=delta)
-        private = replace(private, rounds=rounds)
-        config = replace(
-            config, privacy=private, federation=replace(config.federation, rounds=rounds)
-        )
+    rounds = arguments.rounds or config.privacy.rounds or config.federation.rounds
+    epsilon, delta = arguments.epsilon, arguments.delta
+    private = calibrated(config.privacy, rounds=rounds, epsilon=epsilon, delta=delta)
+    config = replace(
+        config,
+        privacy=replace(private, rounds=rounds),
+        federation=replace(config.federation, rounds=rounds),
+    )
     if model is not None:
         save_initial(runs.folder_of(home, config.run), model[1])
     return runs.create_run(home, config, epsilon=epsilon, delta=delta, now=now())
@@ -103,19 +106,19 @@ def _new_run(arguments: argparse.Namespace, home: Home) -> Run:
 def _config(arguments: argparse.Namespace, home: Home, start: Manifest | None) -> RunConfig:
     members = [m for m in load_members(home.folder).values() if m.status == "member"]
     least = arguments.min_organisations or max(_LEAST_ORGANISATIONS, len(members) // 2 + 1)
-    unit: PrivacyUnit = arguments.privacy or "none"
     config = configured(
         preset(arguments.preset or USUAL_PRESET),
-        unit=unit,
+        unit=arguments.privacy,
         initial=None if start is None else (start.sha256, start.model),
         rounds=arguments.rounds,
-        settings={
-            "seed": arguments.seed,
-            "run": runs.new_name(),
-            "federation.min-replies": least,
-        },
+        settings={"seed": arguments.seed, "federation.min-replies": least},
         overrides=arguments.set,
     )
+    if config.privacy.unit == "none":
+        raise ConfigError(
+            "expected a unit of privacy, got none", hint="--privacy identity, or image"
+        )
+    config = replace(config, run=runs.new_name())  # last: another run's name would replace that run
     if len(members) < config.federation.min_replies:
         raise FederationError(
             f"expected at least {config.federation.min_replies} members, got {len(members)}",
@@ -201,7 +204,7 @@ def _stop(arguments: argparse.Namespace) -> int:
     open_runs = [run.id for run in load_runs(home) if run.state in runs.OPEN]
     name = arguments.run_id or next(iter(open_runs), None)
     if name is None:
-        raise ConfigError("expected a run that goes on, got none")
+        raise ConfigError("expected a run that goes on, got none", hint="veilface-server status")
     run = runs.change_run(home, name, runs.stopped)
     if run.state == "stopping" and link_pid(home) is None:
         run = runs.change_run(home, name, lambda known: replace(known, state="stopped"))

@@ -83,7 +83,8 @@ def test_every_program_that_flower_may_start_is_the_guard(tmp_path: Path) -> Non
     programs.write_programs(tmp_path)
     found = {path.name: path.read_text() for path in (tmp_path / "bin").iterdir()}
     assert set(found) == set(PROGRAMS)
-    assert all(f"-I -m veilface_client.node.guard {tmp_path}" in text for text in found.values())
+    started = f"-I -m veilface_client.node.guard_process {tmp_path}"
+    assert all(started in text for text in found.values())
     assert programs.environment(tmp_path, "unix:/k")["PATH"] == str(tmp_path / "bin")
 
 

@@ -17,9 +17,14 @@ import pytest
 from veilface_client.federation import Joined, join, load_federation
 from veilface_client.home import Settings, save_settings
 from veilface_client.identity import load_coordinators
-from veilface_client.node.reaching import AnswerLost, Unreachable, WrongAuthority
+from veilface_client.node.reaching import (
+    AnswerLost,
+    Unreachable,
+    WrongAuthority,
+    verify_clock,
+)
 from veilface_common.crypto.signing import SigningKey
-from veilface_common.errors import ConfigError, FederationError, SignatureError
+from veilface_common.errors import ArtifactError, ConfigError, FederationError, SignatureError
 from veilface_common.invitation import Invitation, parse_join
 from veilface_common.processes import free_port
 from veilface_server.authority import CA, LINK, LINK_KEY, make_authority, renew_link_certificate
@@ -48,6 +53,10 @@ class Coordinator:
                     self.end_headers()
                     self.wfile.write(outer.answer.encode())
 
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+
             def log_message(self, *_: Any) -> None:
                 pass
 
@@ -60,7 +69,7 @@ class Coordinator:
     def invitation(self, **changes: str) -> Invitation:
         port = self.server.server_address[1]
         made = Invitation(
-            federation="test/../fed",
+            federation="test .. fed",
             address=f"127.0.0.1:{port}",
             organisation="shop",
             token="t" * 32,
@@ -135,6 +144,27 @@ def test_refusal_says_the_coordinators_reason_and_nothing_is_kept(
         asked(home, coordinator.invitation())
     assert caught.value.hint == "ask"
     assert not (home / "federation.json").exists()
+
+
+def test_answer_without_end_is_not_read(coordinator: Coordinator, home: Path) -> None:
+    """Whoever invites us may send what our memory does not hold, or a knot that JSON cannot."""
+    coordinator.answer = json.dumps({"status": "w" * (1 << 20)})
+    with pytest.raises(ArtifactError, match="at most"):
+        asked(home, coordinator.invitation())
+    coordinator.answer = "[" * 50_000
+    with pytest.raises(AnswerLost):
+        asked(home, coordinator.invitation())
+    assert not (home / "federation.json").exists()
+
+
+@pytest.mark.parametrize("date", ["soon", "", "Thu, 01 Jan 2026 00:00:00 -0000"])
+def test_a_date_that_is_none_stops_no_node(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, date: str
+) -> None:
+    """A proxy on the way writes what it likes; Flower then says what it thinks of the clock."""
+    monkeypatch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda *_: date)
+    address = coordinator.invitation().address
+    assert verify_clock(address, coordinator.authority) is None
 
 
 def test_coordinator_of_another_authority_hears_nothing(

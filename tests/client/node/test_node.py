@@ -15,7 +15,7 @@ from veilface_client.federation import Federation
 from veilface_client.node import programs, starting
 from veilface_client.node.keys import create_node_key
 from veilface_client.node.programs import Tail
-from veilface_client.node.reaching import clock_warning
+from veilface_client.node.reaching import Unreachable, clock_warning
 from veilface_client.node.signs import Sign, read_sign
 from veilface_client.node.status import (
     NodeStatus,
@@ -123,6 +123,16 @@ def test_status_is_read_back_and_damage_is_none(tmp_path: Path) -> None:
     assert load_status(tmp_path) is None
 
 
+def made_node(folder: Path) -> starting._Node:
+    return starting._Node(
+        folder=folder,
+        federation=Federation(name="f", organisation="o", address="a:1", coordinator=""),
+        socket=folder / "s",
+        say=lambda _: None,
+        stop=threading.Event(),
+    )
+
+
 @pytest.mark.parametrize(
     ("state", "seconds_ago", "expected"),
     [
@@ -146,13 +156,55 @@ def test_refused_key_is_told_from_one_that_still_counts_as_online(
     if state is not None:
         seen = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat()
         save_status(tmp_path, NodeStatus(state=state, seen=seen))
-    node = starting._Node(
-        folder=tmp_path,
-        federation=Federation(name="f", organisation="o", address="a:1", coordinator=""),
-        socket=tmp_path / "s",
-        say=lambda _: None,
-        stop=threading.Event(),
-    )
+    node = made_node(tmp_path)
     assert node._trouble(Sign(meaning="refused")).state == expected
     node._trouble(Sign(meaning="signed-off"))
     assert node._trouble(Sign(meaning="refused")).state == "not-approved"
+
+
+def state_of(node: starting._Node) -> State | None:
+    status = load_status(node._folder)
+    return None if status is None else status.state
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> starting._Node:
+    """Return a node that is online, of which Flower then says that it finds nobody."""
+    monkeypatch.setattr(starting, "bundle_digest", lambda: "00")
+    (tmp_path / "log").mkdir()
+    (tmp_path / "ca.crt").touch()
+    node = made_node(tmp_path)
+    node._follow(Sign(meaning="online", detail="1"))
+    node._follow(Sign(meaning="away"))
+    assert state_of(node) == "unreachable"
+    return node
+
+
+def test_node_that_gets_a_message_is_online(node: starting._Node) -> None:
+    """Whatever Flower's threads said of their connections."""
+    node._follow(Sign(meaning="message"))
+    assert state_of(node) == "online"
+
+
+def test_node_whose_flower_falls_silent_asks_the_coordinator(
+    node: starting._Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flower was seen to find it again without a word; the status then stayed "unreachable"."""
+    monkeypatch.setattr(starting, "verify_clock", lambda *_: None)
+    node._refresh()
+    assert state_of(node) == "unreachable"
+    monkeypatch.setattr(starting, "_QUIET_SECONDS", 0.0)
+    node._refresh()
+    assert state_of(node) == "online"
+
+
+def test_node_whose_coordinator_is_away_stays_unreachable(
+    node: starting._Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: str) -> None:
+        raise Unreachable("nobody answers")
+
+    monkeypatch.setattr(starting, "verify_clock", away)
+    monkeypatch.setattr(starting, "_QUIET_SECONDS", 0.0)
+    node._refresh()
+    assert state_of(node) == "unreachable"
