@@ -12,11 +12,9 @@ else that goes wrong stays at home: the coordinator hears of which kind it was.
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -37,13 +35,14 @@ from veilface_common.errors import (
     SignatureError,
     VeilfaceError,
 )
+from veilface_common.locks import held
 from veilface_common.protocol import EvaluateReply, EvaluateRequest, Reply, TrainReply, TrainRequest
 from veilface_common.wire import Envelope
 
 Now = Callable[[], datetime]
 LOCK = "door.lock"
 STRANGERS_NOTED = 10  # entries of the ledger that requests of strangers may write in an hour
-REFUSED_IN_AN_HOUR = 60  # after as many, a coordinator's requests are not looked at any more
+REFUSED_IN_AN_HOUR = 60  # or failed; then a coordinator's requests are not looked at any more
 _STRANGERS = ""
 
 
@@ -94,7 +93,9 @@ class Door:
         if isinstance(request, protocol.DescribeRequest):
             return protocol.encode_description(name, key)
         what = f"{request.kind} {request.round}"
-        with kept_at_home(self._folder, what), _alone(self._folder):
+        # Nobody else works on a request of this folder: an open charge is then one that a crash
+        # left behind, and may be trained on again.
+        with kept_at_home(self._folder, what), held(self._folder / LOCK):
             reply = self._decided(name, request, opened.coordinator)
         return protocol.encode_reply(reply, request=request, key=key)
 
@@ -106,7 +107,8 @@ class Door:
         try:
             if len(self._recent(who)) >= REFUSED_IN_AN_HOUR:
                 # Each is an entry: whoever asks for refusals must not make the ledger endless.
-                return _refusal(name, request, RequestRefused("refused too often: in an hour"))
+                why = f"refused, or failed, {REFUSED_IN_AN_HOUR} times within an hour"
+                return _refusal(name, request, RequestRefused(why))
             load_rules(self._folder).verify_takes(request, coordinator, self._now().time())
             asked.verify_next(self._folder, request, coordinator)
             return self._granted(request)
@@ -118,6 +120,9 @@ class Door:
             run = request.config.run or request.config.digest[:16]
             self._note(str(refusal), {"from": who, "round": request.round, "run": run})
             return _refusal(name, request, refusal)
+        except Exception:  # each run that is begun leaves a line in `asked`, whatever comes of it
+            self._counted(who)
+            raise
 
     def _granted(self, request: TrainRequest | EvaluateRequest) -> Reply:
         keeper = Keeper.open(self._folder)
@@ -149,20 +154,6 @@ class Door:
         with suppress(VeilfaceError):  # what is wrong with it, the next request to train says
             return open_ledger(self._folder)
         return None
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other thread or process works on a request of this folder.
-
-    An open charge is then one that a crash left behind, and may be trained on again.
-    """
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _refusal(

@@ -13,9 +13,7 @@ A disk that is full takes no line, and stops nothing.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from veilface_common.command import one_line
+from veilface_common.locks import held
 
 Level = Literal["info", "warning", "error"]
 Field = str | int | float
@@ -81,13 +80,8 @@ class EventsLog:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = self._path.with_name(f".{self._path.name}.lock")
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with held(self._path.with_name(f".{self._path.name}.lock")):
             yield
-        finally:
-            os.close(descriptor)
 
 
 def newest_errors(path: Path, most: int = 5) -> tuple[dict[str, object], ...]:

@@ -9,7 +9,6 @@ its own programs. A public authority is not needed: organisations trust ca.crt a
 
 from __future__ import annotations
 
-import ipaddress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,16 +17,21 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from veilface_common.certificates import (
+    SKEW,
+    names_of,
+    serves,
+    usage,
+    write_certificate,
+    write_key,
+)
 from veilface_common.errors import KeyFileError
-from veilface_common.files import PUBLIC, write_atomically
 
 CA_KEY, CA = "ca.key", "ca.crt"
 LINK_KEY, LINK = "link.key", "link.crt"
 _CA_LIFE = timedelta(days=3652)
 _LINK_LIFE = timedelta(days=825)
 _RENEWED = timedelta(days=60)  # before its end
-_SKEW = timedelta(hours=1)  # by which clocks of organisations may be slow
-_ALWAYS = ("localhost", "127.0.0.1", "::1")
 
 
 def make_authority(folder: Path, name: str, now: datetime) -> None:
@@ -37,12 +41,12 @@ def make_authority(folder: Path, name: str, now: datetime) -> None:
     certificate = (
         _builder(subject, subject, key.public_key(), now, _CA_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write_key(folder / CA_KEY, key)
-    _write_certificate(folder / CA, certificate)
+    write_key(folder / CA_KEY, key)
+    write_certificate(folder / CA, certificate)
 
 
 def renew_link_certificate(folder: Path, host: str, now: datetime) -> None:
@@ -51,16 +55,16 @@ def renew_link_certificate(folder: Path, host: str, now: datetime) -> None:
     Raises:
         KeyFileError: the authority's files are missing or damaged.
     """
-    if _is_good(folder / LINK, host, now) and (folder / LINK_KEY).exists():
+    if serves(folder / LINK, host, now, _RENEWED) and (folder / LINK_KEY).exists():
         return
     authority_key, authority = _load_authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Veilface link")])
     certificate = (
         _builder(subject, authority.subject, key.public_key(), now, _LINK_LIFE)
-        .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names_of(host)), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
@@ -71,8 +75,8 @@ def renew_link_certificate(folder: Path, host: str, now: datetime) -> None:
     )
     # A crash in between leaves a key without its certificate, which is then made again.
     (folder / LINK).unlink(missing_ok=True)
-    _write_key(folder / LINK_KEY, key)
-    _write_certificate(folder / LINK, certificate)
+    write_key(folder / LINK_KEY, key)
+    write_certificate(folder / LINK, certificate)
 
 
 def _load_authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
@@ -102,58 +106,6 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
+        .not_valid_before(now - SKEW)
         .not_valid_after(now + life)
     )
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _names(host: str) -> list[x509.GeneralName]:
-    """Return what the certificate is for; an address of `any` (0.0.0.0) is no name."""
-    found: list[x509.GeneralName] = []
-    for name in dict.fromkeys((*_ALWAYS, host)):
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            found.append(x509.DNSName(name))
-            continue
-        if not address.is_unspecified:
-            found.append(x509.IPAddress(address))
-    return found
-
-
-def _is_good(path: Path, host: str, now: datetime) -> bool:
-    try:
-        found = x509.load_pem_x509_certificate(path.read_bytes())
-        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError, x509.ExtensionNotFound):
-        return False
-    in_time = found.not_valid_before_utc <= now < found.not_valid_after_utc - _RENEWED
-    return in_time and set(_names(host)) <= set(names)
-
-
-def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    content = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    write_atomically(path, content)
-
-
-def _write_certificate(path: Path, certificate: x509.Certificate) -> None:
-    content = certificate.public_bytes(serialization.Encoding.PEM)
-    write_atomically(path, content, mode=PUBLIC)

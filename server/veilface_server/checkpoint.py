@@ -233,7 +233,7 @@ def load_state(folder: Path, config: RunConfig) -> ServerState | None:
         if (folder / _UNSEALED).exists():
             raise ArtifactError(
                 f"expected a sealed checkpoint in {folder}, got one of an older version in clear",
-                hint="end the run with that version, or remove it to start again from round 1",
+                hint="end the run with that version; keepers begin no run a second time",
             )
         return None
     round_number, settings, content = _read_sealed(folder, CHECKPOINT, "checkpoint")
@@ -246,7 +246,7 @@ def load_state(folder: Path, config: RunConfig) -> ServerState | None:
     if newest and newest[0].round > round_number + 1:  # a crash leaves a record of one round more
         raise ArtifactError(
             f"expected the checkpoint after round {newest[0].round}, got that of {round_number}",
-            hint="an older one was put back? Restore the newest, or remove it to start again",
+            hint="an older one was put back? Restore the newest; else begin another run",
         )
     parts: dict[str, tensors.Tensors] = {part: {} for part in _PARTS}
     try:
@@ -341,5 +341,5 @@ def _read_sealed(folder: Path, name: str, kind: _Kind) -> tuple[int, str, bytes]
 def _damaged(path: Path) -> ArtifactError:
     return ArtifactError(
         f"expected {path} as it was sealed, got a damaged or altered file",
-        hint="remove a checkpoint to start the run again from its first round",
+        hint="put its newest copy back; else begin another run: keepers begin none a second time",
     )

@@ -13,13 +13,9 @@ SERVER/log/                 what each process said
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -157,17 +153,6 @@ def open_home(folder: Path) -> tuple[Home, Settings]:
         )
     load_signing_key(home.server_key)
     return home, settings
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`; another process that wants it waits."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _server_key(home: Home) -> SigningKey:

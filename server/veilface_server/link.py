@@ -16,7 +16,6 @@ next one.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import signal
@@ -37,6 +36,7 @@ from veilface_common.crypto.signing import load_signing_key
 from veilface_common.errors import ConfigError, EngineError, VeilfaceError
 from veilface_common.files import write_atomically
 from veilface_common.invitation import spoken
+from veilface_common.locks import is_held, only_one
 from veilface_common.processes import end, end_marked, free_port, marked
 from veilface_server import flower_command, runs
 from veilface_server.authority import LINK, LINK_KEY, renew_link_certificate
@@ -113,19 +113,10 @@ def mark_of(home: Home) -> str:
 def link_pid(home: Home) -> int | None:
     """Return the process of the start that holds the folder, or None where there is none."""
     path = home.flower / _LOCK
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
+    if not is_held(path):
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = path.read_text().strip()
-        return int(text) if text.isdigit() else 0
-    else:
-        return None
-    finally:
-        os.close(descriptor)
+    text = path.read_text().strip()
+    return int(text) if text.isdigit() else 0
 
 
 def verify_running(home: Home) -> None:
@@ -139,10 +130,9 @@ def verify_running(home: Home) -> None:
 
 @contextlib.contextmanager
 def _only_one(home: Home) -> Iterator[None]:
-    descriptor = os.open(home.flower / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = stack.enter_context(only_one(home.flower / _LOCK))
         except BlockingIOError:
             raise ConfigError(
                 f"expected one start for {home.folder}, got another (process {link_pid(home)})"
@@ -150,8 +140,6 @@ def _only_one(home: Home) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

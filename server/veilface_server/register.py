@@ -30,7 +30,8 @@ from veilface_common.crypto.signing import VerifyKey, parse_verify_key
 from veilface_common.errors import AccessDenied, ArtifactError, ConfigError
 from veilface_common.files import write_atomically
 from veilface_common.invitation import SOFTWARE, JoinRequest, verify_name
-from veilface_server.home import Home, locked
+from veilface_common.locks import held
+from veilface_server.home import Home
 
 Status = Literal["invited", "waiting", "member", "removed"]
 MEMBERS = "members.json"
@@ -83,7 +84,7 @@ def change(home: Home, name: str, step: Callable[[Mapping[str, Member]], Member]
 
     `step` gets all members and runs under the lock; when it raises, nothing changes.
     """
-    with locked(home.folder / _LOCK):
+    with held(home.folder / _LOCK):
         members = load_members(home.folder)
         changed = step(members)
         members[name] = changed

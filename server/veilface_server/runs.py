@@ -25,8 +25,9 @@ from typing import Literal
 from veilface_common.config import RunConfig, Scalar, from_flat, to_flat
 from veilface_common.errors import ArtifactError, ConfigError, VeilfaceError
 from veilface_common.files import write_atomically
+from veilface_common.locks import held
 from veilface_common.typed_json import from_json, to_json
-from veilface_server.home import Home, locked
+from veilface_server.home import Home
 
 State = Literal["waiting", "running", "finished", "failed", "stopping", "stopped"]
 OPEN: tuple[State, ...] = ("waiting", "running", "stopping")
@@ -90,7 +91,7 @@ def create_run(
     folder = folder_of(home, run.id)
     folder.mkdir(exist_ok=True, mode=0o700)
     write_settings(folder / SETTINGS, run.settings)
-    with locked(home.runs / _LOCK):
+    with held(home.runs / _LOCK):
         _save(home, run)
     return run
 
@@ -142,7 +143,7 @@ def load_runs(home: Home) -> tuple[Run, ...]:
 
 def change_run(home: Home, run: str, step: Callable[[Run], Run]) -> Run:
     """Put what `step` returns in the place of a run, under the lock, and return it."""
-    with locked(home.runs / _LOCK):
+    with held(home.runs / _LOCK):
         changed = step(load_run(home, run))
         _save(home, changed)
     return changed

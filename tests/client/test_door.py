@@ -26,6 +26,7 @@ from tests.client.door_parts import (
 )
 from tests.client.test_account import CONFIG
 
+from veilface_client import asked
 from veilface_client import private as steps
 from veilface_client.door import LOCK, REFUSED_IN_AN_HOUR, STRANGERS_NOTED, Door
 from veilface_client.failures import load_failures
@@ -128,7 +129,7 @@ def test_who_is_refused_too_often_is_not_heard_for_an_hour(
     for number in range(REFUSED_IN_AN_HOUR + 3):
         again = to_train(config=replace(CONFIG, seed=number), weights=b"")
         refusal = ask(door, again)
-    assert refusal.refusal == "refused too often: in an hour"
+    assert refusal.refusal == "refused, or failed, 60 times within an hour"
     assert len(reasons(tmp_path)) == REFUSED_IN_AN_HOUR
     (tmp_path / POLICY).unlink()
     monkeypatch.setattr(Keeper, "train", quickly)
@@ -136,6 +137,24 @@ def test_who_is_refused_too_often_is_not_heard_for_an_hour(
     assert not ask(door, to_train(), OTHER).refusal
     clock.now += timedelta(hours=1)
     assert not ask(door, to_train()).refusal
+
+
+def test_runs_that_fail_are_not_begun_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coordinator that knows how to make us fail fills no disk with the runs it begins."""
+
+    def failing(*_: object) -> TrainReply:
+        raise DataError("expected public faces")
+
+    door = organisation(tmp_path)
+    monkeypatch.setattr(Keeper, "train", failing)
+    for number in range(REFUSED_IN_AN_HOUR):
+        with pytest.raises(ProtocolError, match="failed with DataError"):
+            ask(door, to_train(config=replace(CONFIG, seed=number), weights=b""))
+    last = to_train(config=replace(CONFIG, seed=REFUSED_IN_AN_HOUR), weights=b"")
+    assert "times within an hour" in ask(door, last).refusal
+    assert len(json.loads((tmp_path / asked.FILE).read_bytes())["runs"]) == REFUSED_IN_AN_HOUR
 
 
 def test_two_keepers_never_train_on_one_charge(

@@ -328,6 +328,13 @@ def test_covers_follow_a_face_that_is_elsewhere() -> None:
     assert not mask[int(brow[1]), int(brow[0])]
 
 
+def test_the_edge_of_a_cover_is_one_pixel_wide() -> None:
+    """Of the picture, not of the template: no soft rim around a mask on a large face."""
+    large = shot(FACE, face=INNER / 2)
+    shape = np.array([[-0.3, -0.125, 0.0, 0.125, 0.3]], np.float32)
+    assert covers._cover(large, shape).tolist() == [[0, 0.25, 0.5, 0.75, 1]]
+
+
 def test_the_documented_levels_are_those_of_the_code() -> None:
     """The table of docs/robustness.md, row by row, number by number."""
     page = (Path(__file__).parents[2] / "docs" / "robustness.md").read_text()

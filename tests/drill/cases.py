@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ from tests.drill.stages import (
 )
 
 Disturb = Callable[[Federation, str], None]
-Victim = Callable[[Federation], None]
+Victim = Callable[[Federation, Organisation], None]
 Stage = Callable[[Organisation, str], AbstractContextManager[None]]
 TRAINING, KEPT = "an organisation trains", "reply kept, not sent"
 RECORDED, WAITING = "a round is recorded", "the coordinator waits"
@@ -46,18 +47,14 @@ class Case:
         return f"{self.case}, {self.stage}".replace(" ", "-").replace(",", "")
 
 
-def _bank(federation: Federation) -> Organisation:
-    return federation.organisations["bank"]
-
-
-def coordinator(federation: Federation) -> None:
+def coordinator(federation: Federation, _: Organisation) -> None:
     """Kill all of it; the service manager starts it again."""
     federation.coordinator.kill()
     time.sleep(_RESTART_SECONDS)
     federation.coordinator.start()
 
 
-def start_alone(federation: Federation) -> None:
+def start_alone(federation: Federation, _: Organisation) -> None:
     """Kill `veilface-server start` without what it started."""
     federation.coordinator.kill(alone=True)
     time.sleep(_RESTART_SECONDS)
@@ -66,45 +63,42 @@ def start_alone(federation: Federation) -> None:
 
 def part_of_coordinator(word: str) -> Victim:
     """Return what kills a part of the coordinator, which is started again by the coordinator."""
-    return lambda federation: kill(federation.coordinator.of(word))
+    return lambda federation, _: kill(federation.coordinator.of(word))
 
 
-def keeper(federation: Federation) -> None:
-    """Kill the bank's keeper."""
-    bank = _bank(federation)
-    bank.keeper.kill()
+def keeper(_: Federation, organisation: Organisation) -> None:
+    """Kill an organisation's keeper."""
+    organisation.keeper.kill()
     time.sleep(_RESTART_SECONDS)
-    bank.keeper.start()
+    organisation.keeper.start()
 
 
-def node(federation: Federation) -> None:
-    """Kill all of the bank's node."""
-    bank = _bank(federation)
-    bank.node.kill()
+def node(_: Federation, organisation: Organisation) -> None:
+    """Kill all of an organisation's node."""
+    organisation.node.kill()
     time.sleep(_RESTART_SECONDS)
-    bank.node.start()
+    organisation.node.start()
 
 
-def supernode(federation: Federation) -> None:
-    """Kill Flower's part of the bank's node."""
-    kill(_bank(federation).node.of("flower-supernode"))
+def supernode(_: Federation, organisation: Organisation) -> None:
+    """Kill Flower's part of a node."""
+    kill(organisation.node.of("flower-supernode"))
 
 
-def courier(federation: Federation) -> None:
+def courier(_: Federation, organisation: Organisation) -> None:
     """Kill what carries the message."""
-    kill(_bank(federation).node.of(COURIER))
+    kill(organisation.node.of(COURIER))
 
 
-def machine(federation: Federation) -> None:
-    """Cut the power of the bank's machine."""
-    bank = _bank(federation)
-    kill([*bank.keeper.everything, *bank.node.everything])
+def machine(_: Federation, organisation: Organisation) -> None:
+    """Cut the power of an organisation's machine."""
+    kill([*organisation.keeper.everything, *organisation.node.everything])
     time.sleep(_RESTART_SECONDS)
-    bank.keeper.start()
-    bank.node.start()
+    organisation.keeper.start()
+    organisation.node.start()
 
 
-def everything(federation: Federation) -> None:
+def everything(federation: Federation, _: Organisation) -> None:
     """Cut the power of all machines."""
     kill([process for service in federation.services for process in service.everything])
     time.sleep(_RESTART_SECONDS)
@@ -112,29 +106,41 @@ def everything(federation: Federation) -> None:
         service.start()
 
 
-def during(stage: Stage, victim: Victim) -> Disturb:
-    """Return what does something to a victim while the bank is at a stage of the first round."""
+def at(stage: Stage, victim: Victim, name: str = "bank") -> Disturb:
+    """Return what falls on a victim while an organisation is at a stage of the first round."""
 
     def disturb(federation: Federation, run: str) -> None:
-        with stage(_bank(federation), run):
-            victim(federation)
+        organisation = federation.organisations[name]
+        with stage(organisation, run):
+            victim(federation, organisation)
 
     return disturb
 
 
 def after_round(victim: Victim) -> Disturb:
-    """Return what does something to a victim as soon as the first round is recorded."""
+    """Return what falls on a victim as soon as the first round is recorded."""
 
     def disturb(federation: Federation, run: str) -> None:
         await_recorded(federation, run, 1)
-        victim(federation)
+        victim(federation, federation.organisations["bank"])
+
+    return disturb
+
+
+def together(*blows: Disturb) -> Disturb:
+    """Return what lets several blows fall in one run: Flower's minute is waited for once."""
+
+    def disturb(federation: Federation, run: str) -> None:
+        with ThreadPoolExecutor(len(blows)) as threads:
+            for done in [threads.submit(blow, federation, run) for blow in blows]:
+                done.result()
 
     return disturb
 
 
 def short_cut(federation: Federation, run: str) -> None:
     """Pull the cable while the bank trains, and plug it in again soon."""
-    with training_held(_bank(federation), run):
+    with training_held(federation.organisations["bank"], run):
         federation.cable.pull()
     time.sleep(_SHORT_CUT_SECONDS)
     federation.cable.plug()
@@ -142,7 +148,7 @@ def short_cut(federation: Federation, run: str) -> None:
 
 def long_cut(federation: Federation, run: str) -> None:
     """Pull the cable while the bank trains, until the round has gone on without it."""
-    with training_held(_bank(federation), run):
+    with training_held(federation.organisations["bank"], run):
         federation.cable.pull()
     await_recorded(federation, run, 1)
     federation.cable.plug()
@@ -168,7 +174,7 @@ def full_reply(federation: Federation, run: str) -> None:
 def full_run(federation: Federation, run: str) -> None:
     """Fill the disk of the coordinator's runs while it waits for the bank."""
     with full(federation.home.runs):
-        with training_held(_bank(federation), run):
+        with training_held(federation.organisations["bank"], run):
             pass
         gone = "the ServerApp cannot write its round"
         wait_until(lambda: not federation.coordinator.of("flwr-serverapp"), gone)
@@ -178,13 +184,24 @@ def full_run(federation: Federation, run: str) -> None:
 SUPERLINK = part_of_coordinator("flower-superlink")
 PROXY = part_of_coordinator("veilface_server.proxy_process")
 SERVERAPP = part_of_coordinator("flwr-serverapp")
+STAGES: dict[str, Stage] = {
+    TRAINING: training_held,
+    WAITING: training_held,
+    KEPT: reply_held,
+}
 
 
 def killed(what: str, stage: str, victim: Victim) -> Case:
     """Return a case of `kill -9`."""
-    stages = {TRAINING: training_held, WAITING: training_held, KEPT: reply_held}
-    disturb = after_round(victim) if stage == RECORDED else during(stages[stage], victim)
+    disturb = after_round(victim) if stage == RECORDED else at(STAGES[stage], victim)
     return Case(case=f"kill -9: {what}", stage=stage, disturb=disturb)
+
+
+def killed_at_two(what: str, victim: Victim, other: Victim, other_stage: str) -> Case:
+    """Return a case of `kill -9` at two organisations, the first of which trains."""
+    blows = at(training_held, victim), at(STAGES[other_stage], other, "shop")
+    stage = TRAINING if other_stage == TRAINING else f"{TRAINING}; another: {other_stage}"
+    return Case(case=f"kill -9: {what}", stage=stage, disturb=together(*blows))
 
 
 CASES = (
@@ -202,12 +219,9 @@ CASES = (
     killed("keeper", TRAINING, keeper),
     killed("keeper", KEPT, keeper),
     killed("keeper", RECORDED, keeper),
-    killed("courier", TRAINING, courier),
-    killed("courier", KEPT, courier),
-    killed("node, all of it", TRAINING, node),
-    killed("node, all of it", KEPT, node),
-    killed("SuperNode", TRAINING, supernode),
-    killed("keeper and node at once", TRAINING, machine),
+    killed_at_two("couriers of two", courier, courier, KEPT),
+    killed_at_two("nodes of two, all of them", node, node, KEPT),
+    killed_at_two("SuperNode; another's keeper and node", supernode, machine, TRAINING),
     killed("all processes of all", TRAINING, everything),
     Case(case="cable pulled for 25 s", stage=TRAINING, disturb=short_cut),
     Case(

@@ -149,10 +149,10 @@ def resampled(tar: float, *more: float) -> Resampled:
 def test_relative_errors_are_those_of_the_formula() -> None:
     """Sums over levels are divided, then perturbations averaged: Hendrycks & Dietterich 2019."""
     model = {("a", 1): resampled(0.9), ("a", 2): resampled(0.7), ("b", 1): resampled(0.5)}
-    base = {("a", 1): resampled(0.8), ("a", 2): resampled(0.4), ("b", 1): resampled(0.75)}
+    base = {("a", 1): resampled(0.8), ("a", 2): resampled(0.3), ("b", 1): resampled(0.75)}
     found = against(model, base)
-    assert found.relative_error == pytest.approx({"a": 0.4 / 0.8, "b": 0.5 / 0.25})
-    assert found.mean_relative_error == pytest.approx((0.5 + 2.0) / 2)
+    assert found.relative_error == pytest.approx({"a": 0.4 / 0.9, "b": 0.5 / 0.25})
+    assert found.mean_relative_error == pytest.approx((4 / 9 + 2) / 2)
     loss, _ = mean_relative_loss(resampled(0.8), model)
     assert loss == pytest.approx(((0.8 - 0.9) / 0.8 + (0.8 - 0.7) / 0.8 + (0.8 - 0.5) / 0.8) / 3)
 

@@ -111,7 +111,3 @@ def _load_courier(fab_id: str, fab_version: str, fab_hash: str) -> ClientApp:
     from veilface_client.app import app  # noqa: PLC0415 -- only once a bundle was let in
 
     return app
-
-
-if __name__ == "__main__":
-    main()

@@ -6,11 +6,9 @@ HOME/node/node.lock      held while the node runs, whatever ends it
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Literal
 from veilface_common import typed_json
 from veilface_common.errors import ArtifactError, ConfigError
 from veilface_common.files import write_atomically
+from veilface_common.locks import is_held, only_one
 
 STATUS = "status.json"
 LOCK = "node.lock"
@@ -72,17 +71,7 @@ def load_status(folder: Path) -> NodeStatus | None:
 
 def is_running(folder: Path) -> bool:
     """Whether a node of this folder runs now."""
-    try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return is_held(folder / LOCK)
 
 
 @contextmanager
@@ -92,19 +81,15 @@ def running(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: another one runs.
     """
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ConfigError(
-            "expected no other node of this organisation, got one that runs",
-            hint="veilface node status",
-        ) from None
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(only_one(folder / LOCK))
+        except BlockingIOError:
+            raise ConfigError(
+                "expected no other node of this organisation, got one that runs",
+                hint="veilface node status",
+            ) from None
         yield
-    finally:
-        os.close(descriptor)
 
 
 def age_seconds(time: str, now: datetime) -> float:

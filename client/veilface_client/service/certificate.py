@@ -8,24 +8,29 @@ the one that the service shows when it starts.
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from veilface_common.certificates import (
+    SKEW,
+    names_of,
+    serves,
+    usage,
+    write_certificate,
+    write_key,
+)
 from veilface_common.errors import ConfigError
-from veilface_common.files import PUBLIC, write_atomically
 
 CERTIFICATE, KEY = "service.crt", "service.key"
 _DAYS = 397  # the most that browsers take of anybody
 _RENEWED = timedelta(days=14)  # before its end
-_ALWAYS = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,76 +62,34 @@ def own_certificate(path: Path, key: Path) -> Certificate:
 def made_certificate(folder: Path, host: str, now: datetime) -> Certificate:
     """Return the certificate in `folder`, made if there is none for `host` that lasts a while."""
     path, key = folder / CERTIFICATE, folder / KEY
-    if _still_good(path, host, now):
+    if serves(path, host, now, _RENEWED):
         try:
             return own_certificate(path, key)
         except ConfigError:
             pass  # without its key it is worth nothing
     secret = ec.generate_private_key(ec.SECP256R1())
     made = _signed(secret, host, now)
-    write_atomically(
-        key,
-        secret.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-    )
-    write_atomically(path, made.public_bytes(serialization.Encoding.PEM), mode=PUBLIC)
+    write_key(key, secret)
+    write_certificate(path, made)
     return own_certificate(path, key)
-
-
-def _still_good(path: Path, host: str, now: datetime) -> bool:
-    try:
-        found = x509.load_pem_x509_certificate(path.read_bytes())
-        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError, x509.ExtensionNotFound):
-        return False
-    in_time = found.not_valid_before_utc <= now < found.not_valid_after_utc - _RENEWED
-    return in_time and set(_names(host)) <= set(names)
 
 
 def _signed(secret: ec.EllipticCurvePrivateKey, host: str, now: datetime) -> x509.Certificate:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Veilface")])
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,  # whoever trusts it trusts this service alone
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
     return (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(secret.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))  # clocks of clients differ
+        .not_valid_before(now - SKEW)
         .not_valid_after(now + timedelta(days=_DAYS))
-        .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names_of(host)), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(secret, hashes.SHA256())
     )
-
-
-def _names(host: str) -> list[x509.GeneralName]:
-    """Return what the certificate is for; an address of `any` (0.0.0.0) is no name."""
-    found: list[x509.GeneralName] = []
-    for name in dict.fromkeys((*_ALWAYS, host)):
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            found.append(x509.DNSName(name))
-            continue
-        if not address.is_unspecified:
-            found.append(x509.IPAddress(address))
-    return found
 
 
 def _fingerprint(certificate: x509.Certificate) -> str:
