@@ -198,6 +198,8 @@ class Keeper:
             with self._watched(request) as seen:
                 summary = train(reservation)
                 seen.loss, seen.images = summary.mean_loss, summary.images
+        except OSError:  # a full disk: as after a crash, it begins again on this charge
+            raise
         except Exception:
             settle({"outcome": "failed"})
             raise

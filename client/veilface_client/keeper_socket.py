@@ -56,7 +56,8 @@ def listening(path: Path, door: Answering, node_user: str | None = None) -> Iter
         node_user: another user who may ask: the one that the Flower node runs as.
 
     Raises:
-        ConfigError: the path is too long, another keeper listens there, or there is no such user.
+        ConfigError: the path is too long, something else lies or listens there, or there is no such
+            user.
     """
     allowed = {os.getuid()}
     group = None
@@ -128,6 +129,8 @@ def _bound(path: Path, group: int | None) -> socket.socket:
             f"expected a path of at most {_LONGEST} bytes for the keeper's socket, got {path}",
             hint="--socket PATH",
         )
+    if path.exists() and not path.is_socket():
+        raise ConfigError(f"expected a socket at {path}, or nothing, got a file of another kind")
     if path.exists() and is_answered(path):
         raise ConfigError(f"another keeper listens at {path}", hint="end it first")
     path.unlink(missing_ok=True)

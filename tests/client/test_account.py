@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.client.private_parts import some_faces
 
+from veilface_client import keeper as keeper_module
 from veilface_client import private as steps
 from veilface_client.account import KEY, LEDGER, create_account, open_account
 from veilface_client.data import Faces
@@ -158,6 +159,25 @@ def test_training_that_fails_was_paid_for(tmp_path: Path, monkeypatch: pytest.Mo
         mine.train(request())
     assert kinds(tmp_path)[2:] == ["reserve", "settle"]
     assert read_entries(tmp_path / LEDGER)[3].content["outcome"] == "failed"
+
+
+@pytest.mark.parametrize("written", ["save_round", "save_reply"])
+def test_training_whose_words_found_no_room_is_paid_for_once(
+    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk after the last step: once there is room, it begins again on the same charge."""
+    mine = start(tmp_path)
+
+    def no_room(*_: object) -> None:
+        raise OSError("no room")
+
+    with monkeypatch.context() as full:
+        full.setattr(keeper_module, written, no_room)
+        with pytest.raises(OSError, match="room"):
+            mine.train(request())
+    assert kinds(tmp_path)[2:] == ["reserve"]
+    mine.train(request())
+    assert kinds(tmp_path)[2:] == ["reserve", "note", "settle"]
 
 
 def test_training_that_is_killed_was_paid_for(

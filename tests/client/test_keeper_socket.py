@@ -80,6 +80,15 @@ def test_a_stale_socket_is_replaced_and_a_live_one_is_not(path: Path) -> None:
         assert carry(path, QUESTION) == ANSWER
 
 
+def test_a_file_of_another_kind_is_not_replaced(tmp_path: Path) -> None:
+    """A slip of `--socket` would remove it."""
+    path = tmp_path / "home.json"
+    path.write_text("{}")
+    with pytest.raises(ConfigError, match="another kind"), kept(path, Door()):
+        pass
+    assert path.read_text() == "{}"
+
+
 def test_a_path_that_no_socket_can_have_is_an_error(tmp_path: Path) -> None:
     """Too long for the kernel, or in a folder that is not there."""
     for bad in (tmp_path / ("x" * 120), tmp_path / "gone" / "keeper.sock"):

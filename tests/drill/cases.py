@@ -173,9 +173,9 @@ def full_reply(federation: Federation, run: str) -> None:
 
 def full_run(federation: Federation, run: str) -> None:
     """Fill the disk of the coordinator's runs while it waits for the bank."""
-    with full(federation.home.runs):
+    with ExitStack() as filled:
         with training_held(federation.organisations["bank"], run):
-            pass
+            filled.enter_context(full(federation.home.runs))
         gone = "the ServerApp cannot write its round"
         wait_until(lambda: not federation.coordinator.of("flwr-serverapp"), gone)
         time.sleep(_FULL_SECONDS)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-MEGABYTES = 48
+MEGABYTES = 256  # 30 runs need 150
 _BALLAST = ".ballast"
 _PAGE = 4096
 

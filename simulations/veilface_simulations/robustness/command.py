@@ -43,6 +43,7 @@ from veilface_simulations.sources import KINDS_HELP, open_any
 
 PAGE = "robustness.html"
 PEOPLE = 300
+MOST_PEOPLE = 5000  # scores of every probe with everybody are held at once: 600 MB of them
 RATE = 0.01
 _PACKAGES = ("veilface", "torch", "numpy", "opencv-python-headless", "pillow")
 
@@ -104,8 +105,8 @@ def _verify(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"expected no folder {arguments.out} yet, or an empty one")
     if not 0 < arguments.rate < 1:
         raise ConfigError(f"expected --rate in (0, 1), got {arguments.rate:g}")
-    if arguments.people < 2:
-        raise ConfigError(f"expected --people of at least 2, got {arguments.people}")
+    if not 2 <= arguments.people <= MOST_PEOPLE:
+        raise ConfigError(f"expected --people in [2, {MOST_PEOPLE}], got {arguments.people}")
     if arguments.seed < 0:
         raise ConfigError(f"expected --seed of at least 0, got {arguments.seed}")
 

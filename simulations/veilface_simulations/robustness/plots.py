@@ -26,7 +26,7 @@ def heat_maps(robustness: Robustness) -> tuple[Plot, ...]:
             name="robustness-tar",
             title="Right people accepted (TAR)",
             caption=f"Percent, at the threshold that accepts {rate} of strangers on clean faces. "
-            "Darker is better.",
+            "More colour is better.",
             colour=FEDERATED,
             of=lambda rates: rates.tar,
         ),
@@ -34,18 +34,20 @@ def heat_maps(robustness: Robustness) -> tuple[Plot, ...]:
             model,
             name="robustness-fmr",
             title="Strangers accepted (false match rate)",
-            caption=f"Percent, at the same threshold: {rate} was meant. Darker is worse.",
+            caption=f"Percent, at the same threshold: {rate} was meant. More colour is worse.",
             colour=LOCAL,
             of=lambda rates: rates.false_match_rate,
+            full=4 * robustness.rate,
         ),
         _heat_map(
             model,
             name="robustness-eer",
             title="Equal error rate",
             caption="Percent, at a threshold chosen anew in each cell: what no threshold brings "
-            "back. Darker is worse.",
+            "back. More colour is worse.",
             colour=CENTRAL,
             of=lambda rates: rates.eer,
+            full=0.5,
         ),
     ]
     if robustness.detector is not None:
@@ -54,7 +56,7 @@ def heat_maps(robustness: Robustness) -> tuple[Plot, ...]:
                 model,
                 name="robustness-failures",
                 title="No face found",
-                caption="Percent of the probes; they count as refused. Darker is worse.",
+                caption="Percent of the probes; they count as refused. More colour is worse.",
                 colour=LOCAL,
                 of=lambda rates: rates.failures,
             )
@@ -62,14 +64,24 @@ def heat_maps(robustness: Robustness) -> tuple[Plot, ...]:
     return tuple(plots)
 
 
-def _heat_map(model: Measured, *, name: str, title: str, caption: str, colour: str, of: Of) -> Plot:
+def _heat_map(
+    model: Measured,
+    *,
+    name: str,
+    title: str,
+    caption: str,
+    colour: str,
+    of: Of,
+    full: float = 0.0,
+) -> Plot:
+    """Draw a figure; `full` colour stands for so much of it, or for the most that there is."""
     names = model.perturbations()
     rows = [[of(model.clean), *map(of, model.levels_of(row))] for row in names]
-    darkest = max(max(row) for row in rows) or 1.0
+    full = max(full, *(max(row) for row in rows)) or 1.0
     drawing, axes = canvas(height=0.6 + _ROW * len(rows))
     for down, values in enumerate(rows):
         for across, value in enumerate(values):
-            strength = _STRONGEST * value / darkest
+            strength = _STRONGEST * value / full
             place = (across - 0.48, down - 0.46)
             axes.add_patch(
                 Rectangle(place, 0.96, 0.92, facecolor=colour, alpha=strength, linewidth=0)
