@@ -135,7 +135,8 @@ def choose(
             references.append(usable[0])
             probes += usable[1:]
         else:
-            tally.add("person", "left out: fewer than two usable photographs", "one of those drawn")
+            left = f"{len(usable)} of {len(held[person])}"
+            tally.add("person", "left out: fewer than two usable photographs", left)
         progress(done, len(drawn))
     if len(references) < 2:
         raise DataError(
@@ -168,8 +169,9 @@ def _usable(photographs: list[Photograph], eye: Eye, tally: Tally) -> list[Scene
             scene = eye.scene(photograph.load())
             eye.align(scene.pixels)
         except DataError as error:
-            detail = printable(f"{photograph.name}: {error}")
-            tally.add("photograph", "left out, clean as it is: it does not show one face", detail)
+            # The warning stands in a page that is passed on: it names no file, so nobody.
+            outcome = "left out, clean as it is: it does not show one face"
+            tally.add("photograph", outcome, printable(str(error)))
         else:
             found.append(scene)
     return found
