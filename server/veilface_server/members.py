@@ -38,6 +38,7 @@ from veilface_server.rounds import Answers
 
 _POLL_SECONDS = 0.5
 _MAX_REASON = 500
+_SILENCE_SECONDS = 60.0  # of a node that is there, until it is asked again; then twice that, ...
 _PRESENCE_SECONDS = 3.0  # between two looks at who is there
 _DESCRIBE_SECONDS = 300.0  # in which a node must say who it is; a keeper that trains says so too
 _LOST = (
@@ -71,6 +72,7 @@ class _Waiting:
     failed: dict[int, Message] = field(default_factory=dict)  # on the way: to be sent again
     sends: Counter[int] = field(default_factory=Counter)
     away: dict[int, float] = field(default_factory=dict)  # node -> since when
+    again: dict[int, float] = field(default_factory=dict)  # node -> when it is asked again
 
     @property
     def open(self) -> set[int]:
@@ -260,6 +262,8 @@ class GridMembers:
                 waiting.contents[node], node, waiting.message_type, group_id=waiting.group
             )
             waiting.sends[node] += 1
+            silence = _SILENCE_SECONDS * 2 ** min(waiting.sends[node] - 1, 10)
+            waiting.again[node] = self._pace.clock() + silence
             for number in self._grid.push_messages([message]):
                 if number:
                     waiting.sent[number] = node
@@ -284,11 +288,20 @@ class GridMembers:
         for node in sorted(waiting.open):
             if node not in present:
                 waiting.away.setdefault(node, now)
-            elif node in waiting.away or node in silent:
+            elif node in waiting.away or node in silent or self._may_be_lost(waiting, node, now):
                 waiting.away.pop(node, None)
                 self._send(waiting, [node])
         limit = self._config.away_seconds
         return all(now - waiting.away.get(node, now) > limit for node in waiting.open)
+
+    def _may_be_lost(self, waiting: _Waiting, node: int, now: float) -> bool:
+        """Say whether a node that is there has been silent for long enough to be asked again.
+
+        Flower counts a message as delivered before it has arrived: one whose line breaks in that
+        moment is gone, and nobody is told. A node that still works on the first answers the second
+        from what it kept. In a simulation there are no lines.
+        """
+        return self._known is not None and now >= waiting.again.get(node, now + 1)
 
 
 def _envelope(reply: Message | FederationError, most_tensor_bytes: int) -> wire.Envelope:

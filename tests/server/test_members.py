@@ -157,6 +157,28 @@ def test_an_organisation_that_is_there_has_the_whole_time() -> None:
     assert grid.nodes[100].asked.count(wire.TRAIN) == 1
 
 
+def test_a_message_that_vanished_on_its_way_is_sent_again() -> None:
+    """Flower counted it as delivered, its line broke then: the node is there and knows nothing."""
+    grid = FakeGrid(Node("a"), Node("b"))
+    village = members_of(grid, PUBLIC)
+    village.names()
+    grid.nodes[100].lost = 1
+    began = grid.now
+    assert trained(grid, village) == REPLIES
+    assert 60 <= grid.now - began < 70
+    assert grid.nodes[101].asked.count(wire.TRAIN) == 1
+
+
+def test_a_node_that_works_for_an_hour_is_not_flooded() -> None:
+    """It is asked again after 1, 3, 7, 15 and 31 minutes, and answers all from what it keeps."""
+    grid = FakeGrid(Node("a"), Node("b"))
+    village = members_of(grid, PUBLIC)
+    village.names()
+    grid.nodes[100].lost = 100
+    assert str(trained(grid, village)["a"]) == "no reply within 3600 s"
+    assert grid.nodes[100].asked.count(wire.TRAIN) == 6
+
+
 def test_known_members_are_waited_for_by_name() -> None:
     """Until they are there; it is said whom the run waits for, and that it does no more."""
     late = Node("b")
