@@ -15,9 +15,16 @@ from veilface_common.artifact import Manifest
 from veilface_common.page import page
 from veilface_common.preprocessing import preprocessing_of
 from veilface_common.release import Contribution, Release
+from veilface_common.robustness_table import Perturbed, RobustnessTable
 
 _UNIT = {"identity": "person", "image": "photograph", "none": "nobody"}
 _COLUMNS = ("Organisation", "Rounds", "Figures", "Epsilon", "Newest ledger entry")
+
+_STYLE = """
+td.shade { background: color-mix(in srgb, var(--federated) var(--part), transparent); }
+"""
+_FULL = 0.5  # opacity: beyond it, ink on top is hard to read
+_HOLDS = 2  # times the false match rate that was meant: beyond it, the threshold does not hold
 
 _USE = (
     (
@@ -60,6 +67,7 @@ class Section:
     facts: tuple[tuple[str, str], ...] = ()
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
+    shades: tuple[tuple[float, ...], ...] = ()  # of a row's first cells, 0 to 1; empty: none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +102,7 @@ def card_of(manifest: Manifest, signer: str) -> Card:
         Section(title="Intended use", lines=_USE),
         Section(title="Factors", lines=_FACTORS),
         _metrics(release),
+        _robustness(release),
         _data(release),
         _privacy(release),
         Section(title="Caveats and recommendations", lines=_CAVEATS),
@@ -121,6 +130,7 @@ def to_page(card: Card) -> str:
         headline=card.title,
         lead=card.lead,
         body="\n".join(map(_section, card.sections)),
+        style=_STYLE,
     )
 
 
@@ -172,6 +182,57 @@ def _metrics(release: Release | None) -> Section:
         "summed over all of them; noise was added before the figures left. 95% intervals."
     )
     return Section(title=title, facts=tuple(facts), lines=(line,))
+
+
+def _robustness(release: Release | None) -> Section:
+    title = "Robustness: bad light, poor cameras, covered faces"
+    table = release.robustness if release else None
+    if table is None:
+        return Section(title=title, lines=("It was not measured, or not told.",))
+    facts = [
+        ("Measured on", f"{table.people} people of {table.data}"),
+        ("Found by", table.detector or "no detector: where the makers of the set have them"),
+        ("Right people accepted, clean", _percent(table.clean.tar)),
+        ("Right people accepted, perturbed, mean", _percent(table.mean_tar())),
+    ]
+    if table.mean_relative_loss is not None:
+        facts.append(("Of them lost (mean relative loss)", _percent(table.mean_relative_loss)))
+    levels = range(1, len(table.perturbations[0].tar) + 1)
+    kept = [(table.clean.tar, *one.tar) for one in table.perturbations]
+    most = max(map(max, kept)) or 1.0
+    return Section(
+        title=title,
+        facts=tuple(facts),
+        lines=_about(table),
+        columns=("Perturbation", "clean", *map(str, levels), "Strangers, at most"),
+        rows=tuple(_kept(table, one) for one in table.perturbations),
+        shades=tuple(tuple(rate / most for rate in row) for row in kept),
+    )
+
+
+def _about(table: RobustnessTable) -> tuple[str, ...]:
+    name, level, most = table.most_open()
+    line = (
+        "Of the right people so many are accepted, clean and at each level, at the one threshold "
+        f"that accepts {_percent(table.rate)} of strangers on clean faces; the last column is how "
+        "many strangers it accepts at the worst level. docs/robustness.md has what levels mean."
+    )
+    broken = (
+        f"The threshold does not hold everywhere: under {name}, level {level}, "
+        f"{_percent(most)} of strangers are accepted."
+    )
+    return (line, broken) if most > _HOLDS * table.rate else (line,)
+
+
+def _kept(table: RobustnessTable, one: Perturbed) -> tuple[str, ...]:
+    accepted = map(_percent, (table.clean.tar, *one.tar))
+    return one.name, *accepted, _percent(max(one.false_match_rate))
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent, as short as a cell is: one decimal below ten."""
+    percent = 100 * share
+    return f"{percent:.0f}%" if percent >= 9.95 else f"{percent:.1f}%"
 
 
 def _data(release: Release | None) -> Section:
@@ -244,13 +305,19 @@ def _section(section: Section) -> str:
 
 def _table(section: Section) -> str:
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in section.columns)
-    rows = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>'
-        + "".join(f"<td>{escape(value)}</td>" for value in row[1:])
-        + "</tr>"
-        for row in section.rows
-    )
+    shades = section.shades or ((),) * len(section.rows)
+    rows = "".join(map(_shown, section.rows, shades))
     return (
         '<div class="scroll"><table><thead><tr>'
         f"{names}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def _shown(row: tuple[str, ...], shades: tuple[float, ...]) -> str:
+    first, *cells = map(escape, row)
+    shaded = "".join(
+        f'<td class="shade" style="--part: {100 * _FULL * part:.0f}%">{cell}</td>'
+        for cell, part in zip(cells, shades, strict=False)
+    )
+    rest = "".join(f"<td>{cell}</td>" for cell in cells[len(shades) :])
+    return f'<tr><th scope="row">{first}</th>{shaded}{rest}</tr>'

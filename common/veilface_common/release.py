@@ -31,6 +31,7 @@ from veilface_common.crypto.signing import SigningKey, VerifyKey
 from veilface_common.errors import ArtifactError, SignatureError, VeilfaceError
 from veilface_common.models.weights import load_weights
 from veilface_common.preprocessing import Preprocessing, preprocessing_of
+from veilface_common.robustness_table import RobustnessTable
 
 SCHEMA = 2
 MAX_MANIFEST_BYTES = 1 << 20
@@ -92,11 +93,18 @@ class Release:
     licence: str
     software: Mapping[str, str]
     coordinator: str  # fingerprint of the key that signs
+    robustness: RobustnessTable | None = None  # None: the coordinator did not measure it
     signature: str = ""  # hex
 
     def __post_init__(self) -> None:
         if self.sequence < 1:
             raise ArtifactError(f"expected a release's number from 1 on, got {self.sequence}")
+        if self.robustness is not None and self.robustness.sha256 != self.sha256:
+            raise ArtifactError(
+                f"expected robustness of the weights {self.sha256[:16]} that are released, "
+                f"got that of {self.robustness.sha256[:16]}",
+                hint="veilface-sim robustness --model measures the weights in a folder",
+            )
 
     def signed(self, key: SigningKey) -> Release:
         """Return the release, signed by this key and naming it."""

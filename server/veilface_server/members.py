@@ -39,6 +39,7 @@ from veilface_server.rounds import Answers
 _POLL_SECONDS = 0.5
 _MAX_REASON = 500
 _SILENCE_SECONDS = 60.0  # of a node that is there, until it is asked again; then twice that, ...
+_SPARE_SECONDS = 5.0  # a message lives beyond its round, so that the last look finds the replies
 _PRESENCE_SECONDS = 3.0  # between two looks at who is there
 _DESCRIBE_SECONDS = 300.0  # in which a node must say who it is; a keeper that trains says so too
 _LOST = (
@@ -67,6 +68,7 @@ class _Waiting:
     contents: Mapping[int, RecordDict]
     message_type: str
     group: str
+    ends: float  # when nobody waits any more
     sent: dict[str, int] = field(default_factory=dict)  # message -> node
     replies: dict[int, Message] = field(default_factory=dict)
     failed: dict[int, Message] = field(default_factory=dict)  # on the way: to be sent again
@@ -235,10 +237,10 @@ class GridMembers:
         self, contents: Mapping[int, RecordDict], message_type: str, group: str, seconds: float
     ) -> Mapping[int, Message | FederationError]:
         """Return of each node its reply, or how it was lost."""
-        waiting = _Waiting(contents=contents, message_type=message_type, group=group)
-        self._send(waiting, sorted(contents))
         clock = self._pace.clock
         ends = clock() + seconds
+        waiting = _Waiting(contents=contents, message_type=message_type, group=group, ends=ends)
+        self._send(waiting, sorted(contents))
         looks = clock() + _PRESENCE_SECONDS
         while True:
             self._collect(waiting)
@@ -257,9 +259,16 @@ class GridMembers:
         return lost | waiting.replies
 
     def _send(self, waiting: _Waiting, nodes: Sequence[int]) -> None:
+        # Flower throws a message away when its time is over. It would keep it for 12 hours, and a
+        # node that comes back then would train, and pay, for a round that has long been closed.
+        left = max(0.0, waiting.ends - self._pace.clock()) + _SPARE_SECONDS
         for node in nodes:  # one at a time: together, large models exceed what a request may hold
             message = Message(
-                waiting.contents[node], node, waiting.message_type, group_id=waiting.group
+                waiting.contents[node],
+                node,
+                waiting.message_type,
+                ttl=left,
+                group_id=waiting.group,
             )
             waiting.sends[node] += 1
             silence = _SILENCE_SECONDS * 2 ** min(waiting.sends[node] - 1, 10)

@@ -19,7 +19,7 @@ from pathlib import Path
 from platform import python_version
 
 from veilface_common import release, tensors
-from veilface_common.artifact import MANIFEST, WEIGHTS
+from veilface_common.artifact import MANIFEST, WEIGHTS, save_model
 from veilface_common.budget.accountant import epsilon
 from veilface_common.budget.events import Mechanism
 from veilface_common.config import PrivacyConfig, PrivacyUnit, RunConfig, Scalar, from_flat
@@ -29,6 +29,7 @@ from veilface_common.files import PUBLIC, sync_folder, write_atomically
 from veilface_common.preprocessing import preprocessing_of
 from veilface_common.protocol import LedgerHead
 from veilface_common.release import Contribution, Evaluation, Release, Steps
+from veilface_common.robustness_table import RobustnessTable
 from veilface_common.score_histograms import estimate
 from veilface_server.checkpoint import (
     RoundRecord,
@@ -53,6 +54,7 @@ class Ended:
     federation: str
     delta: float  # at which epsilon is told
     licence: str
+    robustness: RobustnessTable | None = None  # of its model, where it was measured
 
     def __post_init__(self) -> None:
         if not (0 < len(self.licence) <= MAX_LICENCE and self.licence.isprintable()):
@@ -90,7 +92,8 @@ def release_run(home: Path, run: Ended, made: str) -> Path:
 
     Raises:
         FederationError: the run has not reached its last round.
-        ArtifactError: its records or its model are not what was signed.
+        ArtifactError: its records or its model are not what was signed, or the robustness is that
+            of another model.
         ConfigError: the run has other settings.
     """
     folder = home / RELEASES
@@ -131,15 +134,7 @@ def release_of(run: Ended, key: SigningKey, sequence: int, made: str) -> tuple[R
         FederationError, ArtifactError, ConfigError: as `release_run` does.
     """
     config = run.config
-    state = load_state(run.folder, config)
-    if state is None or state.round < config.federation.rounds:
-        done = 0 if state is None else state.round
-        raise FederationError(
-            f"expected a run that has ended, got one after round {done} of "
-            f"{config.federation.rounds}",
-            hint="veilface-server status; train --resume RUN goes on with one that was stopped",
-        )
-    weights = tensors.to_bytes(state.model)
+    weights = tensors.to_bytes(_last_model(run))
     digest = hashlib.sha256(weights).hexdigest()
     records = _verified_records(run, key.public, digest)
     figures = _verified_figures(run, key.public, digest)
@@ -161,8 +156,37 @@ def release_of(run: Ended, key: SigningKey, sequence: int, made: str) -> tuple[R
         licence=run.licence,
         software=_software(),
         coordinator=key.public.fingerprint,
+        robustness=run.robustness,
     )
     return found.signed(key), weights
+
+
+def draft_of(run: Ended, folder: Path) -> str:
+    """Write a run's last model unsigned, to be measured before it is released; return its digest.
+
+    Raises:
+        FederationError: the run has not reached its last round.
+        ArtifactError: its model is not what was signed.
+        ConfigError: the run has other settings, or there is something in the folder.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"expected no folder {folder} yet, or an empty one")
+    model = _last_model(run)
+    digest = hashlib.sha256(tensors.to_bytes(model)).hexdigest()
+    _verified_records(run, server_key(run.folder).public, digest)
+    save_model(folder, run.config.model, model, {"draft": f"a run of {run.federation}"})
+    return digest
+
+
+def _last_model(run: Ended) -> tensors.Tensors:
+    state, rounds = load_state(run.folder, run.config), run.config.federation.rounds
+    if state is None or state.round < rounds:
+        done = 0 if state is None else state.round
+        raise FederationError(
+            f"expected a run that has ended, got one after round {done} of {rounds}",
+            hint="veilface-server status; train --resume RUN goes on with one that was stopped",
+        )
+    return state.model
 
 
 def contributions(

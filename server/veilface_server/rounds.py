@@ -202,9 +202,9 @@ def _is_by_rules(answer: TrainReply | VeilfaceError) -> bool:
 
 
 def _initial_model(config: RunConfig, folder: Path) -> tensors.Tensors:
-    if config.initial:
-        return checkpoint.load_initial(folder, config.initial)
-    return read_weights(models.build(config.model, config.seed))
+    """Return what the first round starts from; arrays that a given model lacks are drawn."""
+    drawn = read_weights(models.build(config.model, config.seed))
+    return drawn | checkpoint.load_initial(folder, config.initial) if config.initial else drawn
 
 
 def _is_kept(number: int, config: FederationConfig) -> bool:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from tests.client.recognition.desks import Clock, WordDesk, provider
+from tests.common.robustness_parts import measured
 
 from veilface_client.home import Settings, create_home
 from veilface_client.home_layout import training_folder
@@ -19,6 +20,7 @@ from veilface_common.crypto.signing import SigningKey
 from veilface_common.models.weights import read_weights
 from veilface_common.preprocessing import preprocessing_of
 from veilface_common.release import Contribution, Evaluation, Release, Steps
+from veilface_common.robustness_table import parse_measured
 
 KEY, FOREIGN = SigningKey.from_seed(b"\5" * 32), SigningKey.from_seed(b"\6" * 32)
 MODEL = ModelConfig(name="classic", dimension=16)
@@ -28,9 +30,13 @@ def weights_of(seed: int) -> bytes:
     return tensors.to_bytes(read_weights(models.build(MODEL, seed=seed)))
 
 
-def write_release(folder: Path, sequence: int, key: SigningKey = KEY, seed: int = 0) -> Path:
+def write_release(
+    folder: Path, sequence: int, key: SigningKey = KEY, seed: int = 0, *, robustness: bool = False
+) -> Path:
     """Write a release of weights that follow from `seed`, else from its number."""
     weights = weights_of(seed or sequence)
+    digest = hashlib.sha256(weights).hexdigest()
+    table = json.dumps(measured(digest)).encode()
     one = Contribution(
         name="north <clinic>",
         rounds=2,
@@ -48,7 +54,7 @@ def write_release(folder: Path, sequence: int, key: SigningKey = KEY, seed: int 
         made="2026-03-01T12:00:00+00:00",
         network=MODEL,
         preprocessing=preprocessing_of(MODEL),
-        sha256=hashlib.sha256(weights).hexdigest(),
+        sha256=digest,
         size=len(weights),
         rounds=2,
         settings="cd" * 32,
@@ -68,6 +74,7 @@ def write_release(folder: Path, sequence: int, key: SigningKey = KEY, seed: int 
         licence="members only",
         software={"veilface": "0.1.0"},
         coordinator="",
+        robustness=parse_measured(table, "robustness.json") if robustness else None,
     ).signed(key)
     folder.mkdir(parents=True)
     (folder / WEIGHTS).write_bytes(weights)

@@ -148,6 +148,36 @@ def test_the_card(veilface: Veilface, coordinator: Coordinator, tmp_path: Path) 
     assert "<clinic>" not in shown
 
 
+def test_a_card_with_robustness(
+    veilface: Veilface, coordinator: Coordinator, tmp_path: Path
+) -> None:
+    """A row of each perturbation, shaded by what is kept, and where the threshold fails."""
+    write_release(coordinator.releases / "0001", 1, robustness=True)
+    veilface("model", "accept")
+    shown = veilface("model", "show")[1]
+    assert "\nrobustness: right people accepted: 80.0% clean, 57.5% perturbed" in shown
+    assert veilface("model", "show", "--json")[1]["manifest"]["robustness"]["people"] == 120
+    page = tmp_path / "card.html"
+    text = veilface("model", "card", "--out", str(page))[1]
+    rows = [line.split() for line in text.splitlines() if line.startswith(("darkness", "mask"))]
+    assert rows == [
+        ["darkness", "80%", "70%", "60%", "50%", "40%", "30%", "5.0%"],
+        ["mask", "<cloth>", "80%", "75%", "70%", "65%", "60%", "55%", "5.0%"],
+    ]
+    assert "under darkness, level 5, 5.0% of strangers are accepted" in text.replace("\n  ", " ")
+    html_text = page.read_text()
+    assert '<td class="shade" style="--part: 44%">70%</td>' in html_text
+    assert "mask &lt;cloth&gt;" in html_text
+    assert "<cloth>" not in html_text
+
+
+def test_without_a_measurement_the_card_says_so(veilface: Veilface, tmp_path: Path) -> None:
+    """What the manifest does not say is not guessed."""
+    folder = str(write_release(tmp_path / "1", 1))
+    assert "not measured, or not told" in veilface("model", "card", folder)[1]
+    assert "\nrobustness: not measured" in veilface("model", "show", folder)[1]
+
+
 def test_a_card_of_nobody_s_word(veilface: Veilface, tmp_path: Path) -> None:
     """A model that nobody signs, and a release that was edited, are told of as such."""
     own = model_folder(tmp_path / "own")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.common.robustness_parts import measured
 
 from veilface_common import models, release, tensors
 from veilface_common.budget.entries import Head, canonical
@@ -19,6 +20,7 @@ from veilface_common.errors import ArtifactError, SignatureError
 from veilface_common.models.weights import read_weights
 from veilface_common.preprocessing import preprocessing_of
 from veilface_common.release import Contribution, Release, Steps, verify_manifest, verify_weights
+from veilface_common.robustness_table import RobustnessTable, parse_measured
 
 KEY, FOREIGN = SigningKey.from_seed(bytes(32)), SigningKey.from_seed(b"\1" * 32)
 KEYS = {KEY.public.fingerprint: KEY.public}
@@ -27,7 +29,12 @@ WEIGHTS = tensors.to_bytes(read_weights(models.build(MODEL, seed=1)))
 OTHERS = tensors.to_bytes(read_weights(models.build(MODEL, seed=2)))
 
 
-def a_release(sequence: int = 3, weights: bytes = WEIGHTS, key: SigningKey = KEY) -> Release:
+def a_release(
+    sequence: int = 3,
+    weights: bytes = WEIGHTS,
+    key: SigningKey = KEY,
+    robustness: RobustnessTable | None = None,
+) -> Release:
     """Return a signed release."""
     charges = (Steps(sample_rate=0.1, noise_multiplier=1.5, steps=20),)
     one = Contribution(
@@ -56,13 +63,25 @@ def a_release(sequence: int = 3, weights: bytes = WEIGHTS, key: SigningKey = KEY
         licence="members",
         software={"veilface": "0.1.0"},
         coordinator="",
+        robustness=robustness,
     )
     return found.signed(key)
 
 
-def changed(change: Callable[[dict[str, Any]], object], *, resign: bool = False) -> bytes:
+def a_table(weights: bytes = WEIGHTS) -> RobustnessTable:
+    """Return what was measured of these weights."""
+    digest = hashlib.sha256(weights).hexdigest()
+    return parse_measured(json.dumps(measured(digest)).encode(), "robustness.json")
+
+
+def changed(
+    change: Callable[[dict[str, Any]], object],
+    *,
+    resign: bool = False,
+    robustness: RobustnessTable | None = None,
+) -> bytes:
     """Return a manifest that somebody edited; with `resign`, the coordinator itself."""
-    body = json.loads(release.to_bytes(a_release()))
+    body = json.loads(release.to_bytes(a_release(robustness=robustness)))
     change(body)
     if resign:
         rest = {key: value for key, value in body.items() if key != "signature"}
@@ -159,6 +178,79 @@ def test_a_signed_manifest_that_cannot_be_used_is_refused(what: str) -> None:
     change, reason = REFUSED[what]
     with pytest.raises(ArtifactError, match=reason):
         verify_manifest(changed(change, resign=True), KEYS, {})
+
+
+def test_a_release_says_what_perturbations_leave() -> None:
+    """The table is signed with the rest, and comes back; it is small beside the limit."""
+    content = release.to_bytes(a_release(robustness=a_table()))
+    assert verify_manifest(content, KEYS, {}).robustness == a_table()
+    assert a_table().perturbations[0].tar == (0.7, 0.6, 0.5, 0.4, 0.3)
+
+
+def test_a_manifest_of_before_tables_stays_valid() -> None:
+    """Without the key, as an older coordinator signed it."""
+    content = changed(lambda body: body.pop("robustness"), resign=True)
+    assert b"robustness" not in content
+    assert verify_manifest(content, KEYS, {}).robustness is None
+
+
+def test_robustness_of_other_weights_is_not_released() -> None:
+    """Neither made, nor taken where a coordinator signed it all the same."""
+    with pytest.raises(ArtifactError, match="that are released, got that of") as refused:
+        a_release(robustness=a_table(OTHERS))
+    assert "veilface-sim robustness" in str(refused.value.hint)
+    other = hashlib.sha256(OTHERS).hexdigest()
+    with pytest.raises(ArtifactError, match="that are released, got that of"):
+        verify_manifest(_with_table(lambda table: table.update(sha256=other)), KEYS, {})
+
+
+def _with_table(change: Callable[[dict[str, Any]], object], *, resign: bool = True) -> bytes:
+    return changed(lambda body: change(body["robustness"]), resign=resign, robustness=a_table())
+
+
+TABLES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "a_rate_above_1": (lambda table: table["perturbations"][0]["tar"].__setitem__(0, 1.1), "share"),
+    "text_for_a_rate": (
+        lambda table: table["perturbations"][0]["tar"].__setitem__(0, "0.1"),
+        "tar",
+    ),
+    "a_level_less": (lambda table: table["perturbations"][0]["tar"].pop(), "levels"),
+    "too_many_levels": (
+        lambda table: [
+            one.update({key: [0.5] * 11 for key in ("amounts", "tar", "false_match_rate")})
+            for one in table["perturbations"]
+        ],
+        "levels",
+    ),
+    "too_many_perturbations": (
+        lambda table: table.update(
+            perturbations=[
+                table["perturbations"][0] | {"name": str(number)} for number in range(65)
+            ]
+        ),
+        "1 to 64",
+    ),
+    "a_long_name": (lambda table: table.update(data="x" * 61), "at most 60"),
+    "signs_for_a_terminal": (lambda table: table.update(data="\x1b[2J"), "printable"),
+    "nobody": (lambda table: table.update(people=0), "two people"),
+    "more_than_a_manifest_holds": (lambda table: table.update(note="x" * 2**20), "at most"),
+    "no_keys": (lambda table: (table.clear(), table.update(x=1)), "sha256"),
+}
+
+
+@pytest.mark.parametrize("what", TABLES)
+def test_a_table_that_cannot_be_is_refused(what: str) -> None:
+    """Though the coordinator signed it."""
+    change, reason = TABLES[what]
+    with pytest.raises(ArtifactError, match=reason):
+        verify_manifest(_with_table(change), KEYS, {})
+
+
+def test_an_altered_table_is_refused() -> None:
+    """A rate that somebody made nicer on the way."""
+    nicer = _with_table(lambda table: table["clean"].update(tar=0.99), resign=False)
+    with pytest.raises(SignatureError, match="altered"):
+        verify_manifest(nicer, KEYS, {})
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff" * 9, b"[" * 10**5, b" " * 2**21])

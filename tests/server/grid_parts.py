@@ -32,6 +32,7 @@ class Node:
         self.asked: list[str] = []  # kinds of messages, in their order
         self.errors: list[int] = []  # of the next messages: Flower's codes in the place of answers
         self.lost = 0  # of the next messages: how many are never answered
+        self.expires: list[float] = []  # of each of these messages: when Flower throws it away
         self.update = update
 
     def answer(self, envelope: Envelope, kind: str) -> Envelope:
@@ -89,6 +90,7 @@ class FakeGrid(Grid):
             numbers.append(number)
             node = self.nodes[message.metadata.dst_node_id]
             node.asked.append(message.metadata.message_type)
+            node.expires.append(self.now + message.metadata.ttl)
             if node.lost or not node.is_there:
                 node.lost = max(0, node.lost - 1)
             elif node.errors:

@@ -106,6 +106,23 @@ def test_a_message_that_is_lost_each_time_is_given_up() -> None:
     assert grid.now < 120
 
 
+def test_a_message_dies_with_its_round() -> None:
+    """Sent once or again, it ends when nobody waits any more: no node pays for a round long over.
+
+    It lives as long as that, or the replies of the last minute would be thrown away.
+    """
+    grid = FakeGrid(Node("a"), Node("b"))
+    village = members_of(grid)
+    village.names()
+    asked = grid.now
+    grid.nodes[100].errors = [ErrorCode.CLIENT_APP_CRASHED] * 5
+    trained(grid, village)
+    described, *expires = grid.nodes[100].expires
+    assert len(expires) == 6
+    assert min(expires) == pytest.approx(max(expires)) == asked + 3600 + members._SPARE_SECONDS
+    assert described == members._DESCRIBE_SECONDS + members._SPARE_SECONDS
+
+
 @pytest.mark.parametrize(
     "code",
     [

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.common.robustness_parts import measured
 from tests.server.test_rounds import honest
 
 from veilface_common import tensors
@@ -25,7 +26,7 @@ from veilface_common.score_histograms import BINS, ScoreHistograms
 from veilface_server import checkpoint, evaluation
 from veilface_server.cli import main
 from veilface_server.home import Settings, create_home
-from veilface_server.release import Ended, release_run
+from veilface_server.release import Ended, draft_of, release_run
 from veilface_server.rounds import Answers, run_rounds
 from veilface_server.runs import change_run, create_run
 
@@ -266,3 +267,48 @@ def test_the_command_releases_the_newest_finished_run(
     assert told["organisations"][0]["epsilon"] == epsilon({STEP: 4}, 1e-6).charged
     assert main(["--home", str(home.folder), "release", RUN]) == 0
     assert "release 2: " in capsys.readouterr().out
+
+
+def test_a_release_with_robustness(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A draft is measured, then released with the table; that of another model is refused."""
+    home = create_home(
+        tmp_path / "server",
+        Settings(name="valley", address="127.0.0.1:8443", listen="127.0.0.1:8443"),
+        datetime(2026, 3, 1, tzinfo=UTC),
+    )
+    config = replace(settings(rounds=1), run=RUN)
+    create_run(home, config, epsilon=8.0, delta=1e-6, now=datetime(2026, 3, 1, tzinfo=UTC))
+    run_rounds(Village(a=()), config, home.runs / RUN)
+    change_run(home, RUN, lambda run: replace(run, state="finished"))
+    draft, table = tmp_path / "draft", tmp_path / "robustness.json"
+    command = ["--home", str(home.folder), "release"]
+    assert main([*command, "--draft", str(draft)]) == 0
+    digest = load_manifest(draft).sha256
+    assert digest[:16] in capsys.readouterr().out
+    assert not list((home.folder / "releases").iterdir())
+    assert main([*command, "--draft", str(draft)]) == 2  # what is there is not overwritten
+    assert main([*command, "--draft", "x", "--robustness", str(table)]) == 2
+    assert "got both" in capsys.readouterr().err
+    assert main([*command, "--robustness", str(table)]) == 4
+    table.write_text(json.dumps(measured("00" * 32)))
+    assert main([*command, "--robustness", str(table)]) == 4
+    assert "that are released, got that of 0000000000000000" in capsys.readouterr().err
+    assert not list((home.folder / "releases").iterdir())
+    table.write_text(json.dumps(measured(digest)))
+    assert main([*command, "--robustness", str(table)]) == 0
+    assert "robustness: right people accepted: 80.0% clean" in capsys.readouterr().out
+    key = checkpoint.server_key(home.runs / RUN).public
+    manifest = (home.folder / "releases/0001/manifest.json").read_bytes()
+    found = verify_manifest(manifest, {key.fingerprint: key}, {}).robustness
+    assert found is not None
+    assert (found.sha256, found.clean.tar) == (digest, 0.8)
+
+
+def test_no_draft_of_altered_records(tmp_path: Path) -> None:
+    """What is measured is what would be released."""
+    home, run = ended(tmp_path, Village(a=()), settings())
+    records = run.folder / checkpoint.RECORDS
+    records.write_text(records.read_text().replace('"noise-multiplier": 1.5', '"x": 9.5', 1))
+    with pytest.raises(SignatureError, match="round 1"):
+        draft_of(run, home / "draft")
+    assert not (home / "draft").exists()

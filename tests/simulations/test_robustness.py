@@ -23,6 +23,7 @@ from veilface_common.artifact import save_model
 from veilface_common.config import ModelConfig
 from veilface_common.errors import ArtifactError, DataError
 from veilface_common.models.weights import read_weights
+from veilface_common.robustness_table import read_table
 from veilface_simulations.cli import main
 from veilface_simulations.robustness import command, measuring
 from veilface_simulations.robustness.measuring import CLEAN, measure_all
@@ -204,6 +205,19 @@ def test_the_command_writes_what_it_found(measured: Path) -> None:
         "robustness.html",
         command.FILE_NAME,
     ]
+
+
+def test_a_release_carries_what_was_found(measured: Path) -> None:
+    """The table that a manifest takes from the file has every cell, in four decimals."""
+    found = from_json(json.loads((measured / command.FILE_NAME).read_text())).model
+    table = read_table(measured / command.FILE_NAME)
+    assert table.sha256 == found.sha256
+    assert [one.name for one in table.perturbations] == list(found.perturbations())
+    for one in table.perturbations:
+        rates = found.levels_of(one.name)
+        assert one.tar == tuple(round(rate.tar, 4) for rate in rates)
+        strangers = tuple(round(rate.false_match_rate, 4) for rate in rates)
+        assert one.false_match_rate == strangers
 
 
 def test_the_same_seed_finds_the_same(

@@ -19,6 +19,7 @@ from veilface_client.commands.opening import (
 from veilface_common.command import Parser, plain
 from veilface_common.errors import ConfigError
 from veilface_common.files import PUBLIC, write_atomically
+from veilface_common.robustness_table import in_one_line
 
 _NOBODY = "nobody: a model of your own"
 
@@ -50,10 +51,14 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    from veilface_common.artifact import parse_manifest  # noqa: PLC0415 -- brings PyTorch
+
     manifest, signer = _told(arguments)
     body = json.loads(manifest)
+    release = parse_manifest(manifest, "the manifest").release
+    told = body if release is None else body | {"robustness": in_one_line(release.robustness)}
     lines = [f"signed by: {signer or _NOBODY}"]
-    lines += [plain(f"{key}: {_short(value)}") for key, value in body.items() if key != "signature"]
+    lines += [plain(f"{key}: {_short(value)}") for key, value in told.items() if key != "signature"]
     say(arguments, {"signed_by": signer or None, "manifest": body}, "\n".join(lines))
     return 0
 
