@@ -18,12 +18,14 @@ from veilface_client.commands import (
     account,
     budget,
     federation,
+    hiding,
     keeping,
     matching,
     model,
     people,
     serving,
     status,
+    watching,
 )
 from veilface_common.command import Parser, Verb, add_verbs, examples_text, run_command
 
@@ -33,6 +35,8 @@ _COMMANDS: tuple[Verb, ...] = (
     ("verify", "is this the person of that name?", matching.add_verify),
     ("identify", "who is this, if anybody who is enrolled?", matching.add_identify),
     ("explain", "which parts of a face a decision hung on", matching.add_explain),
+    ("watch", "who is in a video, from when to when", watching.add_watch),
+    ("hide", "make faces unknowable in photographs and videos", hiding.add_hide),
     ("people", "who is enrolled, on what grounds, until when", people.add_people),
     ("consent", "write a new consent down", people.add_consent),
     ("forget", "erase a person, with a receipt", people.add_forget),
@@ -64,6 +68,16 @@ _EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "verify": ("verify ada door.jpg", "verify bob door.jpg --card-file card.txt --json"),
     "identify": ("identify door.jpg --json",),
     "explain": ("explain ada door.jpg --out why.png",),
+    "watch": (
+        "watch lobby.mp4 --contact-sheet seen.png",
+        "watch camera:0 --json",
+        "watch camera:0 --on-match ./open-door",
+    ),
+    "hide": (
+        "hide party.jpg --out hidden.jpg",
+        "hide lobby.mp4 --out hidden.mp4 --except ada bob",
+        "hide photos/ --out hidden/ --how drawn",
+    ),
     "people": ("people --json",),
     "consent": ("consent ada --consent 2026-02 --retain-until 2027-06-30",),
     "forget": ("forget ada --json",),

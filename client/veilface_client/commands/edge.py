@@ -11,14 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
-
-from veilface_client.detectors.opencv import load_opencv
 from veilface_client.edge.recogniser import Recogniser, open_recogniser
 from veilface_client.images import Pixels
 from veilface_client.key_providers.key_file import read_key
 from veilface_client.process import keep_memory_private
 from veilface_client.recognition.answers import Identification
+from veilface_client.video.reading import CAMERA, open_video
 from veilface_common.command import Parser, run_command
 from veilface_common.errors import ConfigError, DataError
 
@@ -40,10 +38,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--key-file", type=Path, required=True, metavar="FILE", help="that sealed it, mode 0600"
     )
     parser.add_argument(
-        "--detector", default="", metavar="KIND", help="yunet:MODEL.onnx; else the gallery's"
+        "--detector",
+        default="",
+        metavar="KIND",
+        help="yunet:MODEL.onnx or rnn:MODEL.onnx; else the gallery's",
     )
     parser.add_argument(
-        "--camera", metavar="N", help="a camera's number, a video file or a stream; until Ctrl-C"
+        "--camera", metavar="N", help="a camera's number or a video file; until Ctrl-C"
     )
     parser.add_argument("--json", action="store_true", help="print each answer as a line of JSON")
     parser.add_argument("photos", nargs="*", type=Path, metavar="PHOTO")
@@ -75,24 +76,18 @@ def watch(
 def camera_frames(source: str) -> Iterator[Pixels]:
     """Yield a camera's or video's pictures, uint8 [H, W, 3], RGB, until it gives no more.
 
+    Args:
+        source: a camera's number, or a video file.
+
     Raises:
-        DataError: it cannot be opened.
+        DataError: the file cannot be read, or not to its end; the camera gave no more.
+        ConfigError: there is no such camera, or nothing to read one with.
     """
-    cv2 = load_opencv()
-    capture = cv2.VideoCapture(int(source) if source.isdecimal() else source)
-    try:
-        if not capture.isOpened():
-            raise DataError(
-                "expected a camera or a video, got nothing that opens",
-                hint="--camera 0 is the first; is another program using it?",
-            )
-        while True:
-            is_there, frame = capture.read()
-            if not is_there:
-                return
-            yield np.ascontiguousarray(frame[:, :, ::-1])
-    finally:
-        capture.release()
+    with open_video(f"{CAMERA}{source}" if source.isdecimal() else source) as video:
+        for frame in video:
+            yield frame.pixels
+    if video.problem:
+        raise DataError(f"expected pictures to the end, got: {video.problem}")
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from veilface_client.commands.opening import (
     provider_of,
     say,
 )
+from veilface_client.detectors import DETECTORS_HELP
 from veilface_common.errors import ConfigError, DataError
 from veilface_common.files import write_atomically
 
@@ -43,7 +44,7 @@ def add_init(parser: argparse.ArgumentParser) -> None:
         "--detector",
         default="haar",
         metavar="KIND",
-        help="haar, yunet:MODEL.onnx or centre (faces that are cropped already); default: haar",
+        help=f"{DETECTORS_HELP} (cropped already); default: haar",
     )
     parser.add_argument(
         "--key-file", type=Path, metavar="FILE", help="unlock with this file; made if it is missing"

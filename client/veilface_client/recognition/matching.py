@@ -81,6 +81,37 @@ def identify(desk: Desk, actor: Actor, photo: bytes) -> Identification:
     return answer
 
 
+def identify_track(
+    desk: Desk, actor: Actor, probe: NDArray[np.float32], *, again: bool = False
+) -> Identification:
+    """Return who is followed through a video, of the people enrolled without a card, or nobody.
+
+    Each track is written down when it is first asked about, and once more if it is named later.
+
+    Args:
+        desk: the organisation's.
+        actor: who asks.
+        probe: [D], a weighted mean of the track's templates, not brought to unit length: its cosine
+            is the mean of theirs, for which a threshold that was chosen on photographs holds.
+        again: this track was asked about before, and not named.
+
+    Raises:
+        AccessDenied: they may not ask, or too much was asked.
+        VaultError, LogError: the answer could not be made or written down.
+    """
+    desk.verify_may(actor, "identify")
+    with desk.log.exclusive():
+        verify_allowed(desk.log, desk.settings.limits, actor, None, desk.clock())
+        answer, person = _identified(desk, probe)
+        if person or not again:
+            subject = desk.vault.pseudonym(person) if person else None
+            outcome: Outcome = "known" if person else "unknown"
+            _write(desk, "identified", actor, outcome, subject, answer.reason)
+    if person:
+        desk.used(person)
+    return answer
+
+
 def best_score(probe: NDArray[np.float32], templates: Sequence[NDArray[np.float32]]) -> float:
     """Return the cosine of a probe [D] with the nearest of a person's templates."""
     return max(float(np.dot(probe, template)) for template in templates)

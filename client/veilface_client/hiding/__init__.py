@@ -1,0 +1,1 @@
+"""Faces made unknowable in photographs and videos."""
