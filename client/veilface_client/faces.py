@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from veilface_client.alignment import TEMPLATE, cut, similarity
+from veilface_client.detectors import DETECTORS_HELP
 from veilface_client.detectors.centre import Centre
 from veilface_client.detectors.detection import Detection, Detector
 from veilface_client.detectors.haar import Haar
+from veilface_client.detectors.recurrent import SCORE, Recurrent
 from veilface_client.detectors.yunet import YuNet
 from veilface_client.images import Pixels, decode, read_photograph
 from veilface_client.quality import GATE, FaceRefused, Gate, Quality, measure
@@ -29,12 +31,12 @@ class Aligned:
     """A face in the template's place, how it came there, and how good a photograph it is."""
 
     pixels: Pixels  # [112, 112, 3], RGB; `alignment.network_input` makes a network's input of it
-    path: str  # detector and landmarks: "haar/eyes", "haar/box", "yunet/five", "centre/whole"
+    path: str  # detector and landmarks: "haar/eyes", "haar/box", "rnn/box", "yunet/five"
     quality: Quality
 
 
 def open_detector(text: str) -> Detector:
-    """Return the detector that `haar`, `yunet:MODEL.onnx`, `centre` or `centre@SHARE` names.
+    """Return the detector that a text names: see `DETECTORS_HELP`.
 
     Raises:
         ConfigError: it names none, or one that is not installed.
@@ -44,15 +46,15 @@ def open_detector(text: str) -> Detector:
         return Haar()
     if kind == "yunet" and model:
         return YuNet(Path(model))
-    name, at, share = text.partition("@")
-    if name == "centre" and not colon:
-        try:
-            return Centre(float(share) if at else 1.0)
-        except ValueError:
-            pass  # told below
-    raise ConfigError(
-        f"expected a detector, got {text!r}", hint="haar, yunet:MODEL.onnx, centre or centre@SHARE"
-    )
+    name, at, number = kind.partition("@")
+    try:
+        if name == "rnn" and bool(model) == bool(colon):
+            return Recurrent(Path(model) if model else None, score=float(number) if at else SCORE)
+        if name == "centre" and not colon:
+            return Centre(float(number) if at else 1.0)
+    except ValueError:
+        pass  # told below
+    raise ConfigError(f"expected a detector, got {text!r}", hint=DETECTORS_HELP)
 
 
 def find_face(photo: bytes | Path, detector: Detector, gate: Gate = GATE) -> Aligned:
@@ -79,12 +81,20 @@ def align_face(photograph: Pixels, detector: Detector) -> Aligned:
     Raises:
         FaceRefused: there is no face, or more than one that may be meant.
     """
-    face = only_face(detector.detect(photograph))
+    return align(photograph, only_face(detector.detect(photograph)), detector.name)
+
+
+def align(photograph: Pixels, face: Detection, detector: str) -> Aligned:
+    """Return this face of uint8 [H, W, 3] whatever its quality; `detector` is who found it.
+
+    Raises:
+        DataError: its landmarks are no face's, or outside of the photograph.
+    """
     transform = similarity(face.landmarks, TEMPLATE[: len(face.landmarks)])
     pixels = cut(photograph, transform)
     return Aligned(
         pixels=pixels,
-        path=f"{detector.name}/{face.basis}",
+        path=f"{detector}/{face.basis}",
         quality=measure(pixels, transform, face),
     )
 

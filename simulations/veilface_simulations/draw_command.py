@@ -29,7 +29,7 @@ def add_draw(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="other people: 0")
 
 
-def _name(number: int) -> str:
+def name_of(number: int) -> str:
     """Return a short name to type: those of the first few, then numbers."""
     return NAMES[number] if number < len(NAMES) else f"person-{number + 1:04d}"
 
@@ -50,7 +50,7 @@ def run_draw(arguments: argparse.Namespace) -> int:
     for photograph in source.photographs():
         content = io.BytesIO()
         Image.fromarray(photograph.load()).save(content, format="PNG")
-        folder = out / names.setdefault(photograph.person, _name(len(names)))
+        folder = out / names.setdefault(photograph.person, name_of(len(names)))
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / f"{photograph.name}.png", content.getvalue(), mode=PUBLIC)
         count += 1

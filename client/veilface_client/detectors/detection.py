@@ -38,3 +38,23 @@ class Detector(Protocol):
 
     def detect(self, image: Pixels) -> tuple[Detection, ...]:
         """Return every face in uint8 [H, W, 3], RGB, the largest first."""
+
+
+class Stream(Protocol):
+    """One video that is looked at; what was seen before is kept inside. For one thread."""
+
+    def detect(self, image: Pixels) -> tuple[Detection, ...]:
+        """Return every face in the next frame, uint8 [H, W, 3], RGB, the largest first."""
+
+
+class StreamingDetector(Detector, Protocol):
+    """A detector that sees more in a video than in its frames one by one."""
+
+    def stream(self) -> Stream:
+        """Return a new stream that has seen nothing yet."""
+
+
+def stream_of(detector: Detector) -> Stream:
+    """Return the detector's own stream, or the detector itself where each frame is for itself."""
+    stream = getattr(detector, "stream", None)
+    return detector if stream is None else stream()

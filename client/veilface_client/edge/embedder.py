@@ -71,7 +71,7 @@ def open_session(content: bytes) -> Any:
         import onnxruntime  # noqa: PLC0415 -- an optional extra
     except ImportError as error:
         raise ConfigError(
-            "expected ONNX Runtime, got none", hint="pip install 'veilface[edge]'"
+            "expected ONNX Runtime, got none", hint="pip install 'veilface[client]', or onnxruntime"
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -31,6 +31,7 @@ from veilface_client.training import embed_views
 from veilface_common.artifact import Manifest, network_of
 from veilface_common.config import ModelConfig
 from veilface_common.errors import ArtifactError, ConfigError
+from veilface_common.models import track_of
 from veilface_common.models.cnn import StandardisedConv
 from veilface_common.preprocessing import preprocessing_of
 
@@ -101,7 +102,7 @@ def export(model: Released, precision: Precision = "fp32") -> Exported:
     graph = _traced(model)
     if precision == "int8":
         graph = _quantised(graph, model.model.pixels)
-    _strip(graph)
+    strip(graph)
     notes = Notes(
         network=model.model.name,
         dimension=model.model.dimension,
@@ -195,7 +196,7 @@ def _traced(model: Released) -> Any:
     """Return the graph, as PyTorch's exporter makes it."""
     views = _Views(_folded(model.network)).eval()
     pixels = model.model.pixels
-    with _quietly():
+    with quietly():
         program = torch.onnx.export(
             views,
             (torch.zeros(2, 3, pixels, pixels),),
@@ -214,6 +215,8 @@ def _traced(model: Released) -> Any:
 def _folded(network: nn.Module) -> nn.Module:
     """Return a copy of the network with the filters as they are applied."""
     copied = copy.deepcopy(network).cpu()
+    if track_of(copied) is not None:
+        del copied.track  # it weighs frames; what is exported embeds single pictures
     for name, module in list(copied.named_modules()):
         if isinstance(module, StandardisedConv):
             stride = (module.stride[0], module.stride[1])
@@ -233,7 +236,7 @@ def _quantised(graph: Any, pixels: int) -> Any:
 
     onnx = load_onnx()
     pictures = _Pictures(noise_pictures(CALIBRATION_PICTURES, pixels, seed=0))
-    with tempfile.TemporaryDirectory() as folder, _quietly():
+    with tempfile.TemporaryDirectory() as folder, quietly():
         target = Path(folder) / "int8.onnx"
         quantization.quantize_static(
             graph,
@@ -261,7 +264,7 @@ class _Pictures:
         return next(self._left, None)
 
 
-def _strip(graph: Any) -> None:
+def strip(graph: Any) -> None:
     """Take out where each node came from: paths of this machine, and half of the file's text."""
     graph.doc_string = graph.graph.doc_string = ""
     del graph.metadata_props[:]
@@ -273,7 +276,7 @@ def _strip(graph: Any) -> None:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keep what the exporter and the quantiser say to themselves off the terminal."""
     loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx", "")]
     levels = [logger.level for logger in loggers]

@@ -18,6 +18,8 @@ from veilface_client.quality import GATE, FaceRefused
 from veilface_client.recognition.answers import ABOVE, UNUSABLE, Identification, Line, decide
 from veilface_common.errors import ConfigError
 
+_FILES = {"yunet": "--detector yunet:MODEL.onnx", "rnn": "--detector rnn or rnn:MODEL.onnx"}
+
 
 class Recogniser:
     """A model, a gallery and a detector. Threads may share it."""
@@ -33,7 +35,7 @@ class Recogniser:
             raise ConfigError(
                 f"expected the detector {terms.detector} that the threshold holds for, "
                 f"got {detector.name}",
-                hint="--detector yunet:MODEL.onnx" if terms.detector == "yunet" else None,
+                hint=_FILES.get(terms.detector.partition("-")[0]),
             )
         self._embedder, self._gallery, self._detector = embedder, gallery, detector
         self._line = Line(threshold=terms.threshold, strong=terms.threshold, warning=terms.warning)

@@ -1,0 +1,1 @@
+"""Detectors trained on generated clips, and measured on photographs and on clips."""
