@@ -1,0 +1,1 @@
+"""How templates of tracks do on videos of people, clean and with some frames gone wrong."""
