@@ -11,6 +11,9 @@ DEMO := runs/demo
 PUBLIC := runs/demo-public
 PRIVATE := runs/demo-private
 LEDGER := $(PRIVATE)/organisations/org-1/ledger
+VIDEO := runs/demo-video
+FILM := $(VIDEO)/film/film.mp4
+OWN := VEILFACE_HOME=$(VIDEO)/shop VEILFACE_PASSPHRASE_FILE=$(VIDEO)/passphrase.txt $(BIN)/veilface
 DEMO_DATA := drawn:240x12
 
 export FLWR_TELEMETRY_ENABLED := 0
@@ -28,8 +31,9 @@ $(READY): pyproject.toml constraints.txt
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(DEMO)/report.html $(PRIVATE)/budget.html ## Four organisations train together, then privately
-	@echo "The reports: $(DEMO)/report.html, $(PRIVATE)/report.html, $(PRIVATE)/budget.html"
+demo: $(DEMO)/report.html $(PRIVATE)/budget.html $(VIDEO)/report.html ## Train together, then privately; watch a film
+	@echo "The reports: $(DEMO)/report.html, $(PRIVATE)/report.html, $(PRIVATE)/budget.html,"
+	@echo "  $(VIDEO)/report.html"
 
 $(DEMO)/report.html: $(READY)
 	@if [ -f $(DEMO)/run.json ]; then $(SIM) run --resume $(DEMO); else \
@@ -52,8 +56,41 @@ $(PRIVATE)/budget.html: $(PRIVATE)/report.html
 	  --server-key $(PRIVATE)/server/server.pub
 	@$(BIN)/veilface report $(LEDGER).db --out $@
 
-test: check ## Check and run every test
-	$(BIN)/python -m pytest
+# An organisation enrols four people who do not exist, with the model that was trained together, ...
+$(VIDEO)/enrolled: $(DEMO)/report.html
+	@rm -rf $(VIDEO)/people $(VIDEO)/strangers $(VIDEO)/shop && mkdir -p $(VIDEO)
+	$(SIM) draw 4x8 --seed 10 --out $(VIDEO)/people
+	$(SIM) draw 40x2 --seed 30 --out $(VIDEO)/strangers
+	@(umask 077; echo 'a passphrase of your own' > $(VIDEO)/passphrase.txt)
+	$(OWN) init --name shop --model $(DEMO)/model
+	for name in ada bob cyd dan; do \
+	  $(OWN) enrol $$name $(VIDEO)/people/$$name/*.png --consent 2026-01 || exit; done
+	$(OWN) calibrate identify --rate 0.01 --impostors folder:$(VIDEO)/strangers
+	@touch $@
+
+# ... watches a film in which they and two strangers come and go, ...
+$(VIDEO)/film/truth.json: | $(READY)
+	@rm -rf $(@D)
+	$(SIM) film 4 --seed 10 --out $(@D)
+
+$(VIDEO)/watched.jsonl: $(VIDEO)/enrolled $(VIDEO)/film/truth.json
+	$(OWN) watch $(FILM) --json --contact-sheet $(VIDEO)/sheet.png --overlay $(VIDEO)/named.mp4 > $@
+
+# ... hides everybody but one of them, and watches again.
+$(VIDEO)/hidden.mp4: $(VIDEO)/enrolled $(VIDEO)/film/truth.json
+	@rm -f $@
+	$(OWN) hide $(FILM) --except ada --out $@
+
+$(VIDEO)/again.jsonl: $(VIDEO)/hidden.mp4
+	$(OWN) watch $< --json > $@
+
+$(VIDEO)/report.html: $(VIDEO)/watched.jsonl $(VIDEO)/again.jsonl
+	$(SIM) film-report $(VIDEO)/film --watched $(VIDEO)/watched.jsonl --sheet $(VIDEO)/sheet.png \
+	  --overlay $(VIDEO)/named.mp4 --hidden $(VIDEO)/hidden.mp4 --again $(VIDEO)/again.jsonl \
+	  --except ada --out $@
+
+test: check ## Check and run every test, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY) ## Format, lint, types, import rules
 	$(BIN)/ruff format --check .

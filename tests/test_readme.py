@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,20 +40,40 @@ def test_the_help_text_is_the_programs(
     assert block in README
 
 
+PARSERS = {
+    "veilface-sim": build_parser,
+    "veilface": client_parser,
+    "veilface-audit": audit_parser,
+    "veilface-server": server_parser,
+}
+
+
 def test_every_command_in_the_readme_parses() -> None:
     """An example that the program refuses is a defect."""
-    parsers = {
-        "veilface-sim": build_parser,
-        "veilface": client_parser,
-        "veilface-audit": audit_parser,
-        "veilface-server": server_parser,
-    }
     pattern = r"^    (?:\.venv/bin/)?(veilface(?:-[a-z]+)?) (.*)$"
     lines = re.findall(pattern, README, re.MULTILINE)
-    assert {command for command, _ in lines} == set(parsers)
+    assert {command for command, _ in lines} == set(PARSERS)
     assert len(lines) >= 7
     for command, line in lines:
-        parsers[command]().parse_args(shlex.split(line))
+        PARSERS[command]().parse_args(shlex.split(line))
+
+
+def test_every_command_of_the_demonstration_parses(tmp_path: Path) -> None:
+    """Those that `make demo` runs where nothing was made yet, as `make` expands them."""
+    makefile = shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".ready").touch()
+    for name in ("pyproject.toml", "constraints.txt"):
+        os.utime(shutil.copy(ROOT / name, tmp_path), (0, 0))
+    made = subprocess.run(
+        ["make", "-n", "-f", makefile, "demo"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    ).stdout.replace("\\\n", " ")  # fmt: skip
+    lines = re.findall(r"\.venv/bin/(veilface(?:-[a-z]+)?) ([^;|>\n]*)", made)
+    assert {command for command, _ in lines} == set(PARSERS) - {"veilface-server"}
+    assert len(lines) >= 15
+    for command, line in lines:
+        PARSERS[command]().parse_args(shlex.split(line))
 
 
 def test_every_link_leads_somewhere() -> None:

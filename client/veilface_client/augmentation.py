@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from veilface_client import hardship
 from veilface_common.config import AugmentationConfig
 
-DRAWS = 16  # uniform numbers that one image needs
+DRAWS = 16  # uniform numbers that one image's variation needs
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights of torchvision's grey
 BLUR_TAPS = 5
 LARGEST_ERASED_SIDE = 0.5
@@ -32,6 +33,20 @@ def centre_view(canvas: Tensor, pixels: int) -> Tensor:
     first = round((canvas.shape[-1] - pixels) / 2)
     inner = canvas[..., first : first + pixels, first : first + pixels]
     return inner.to(torch.float32) / 255
+
+
+def draws_of(config: AugmentationConfig) -> int:
+    """Return how many uniform numbers one image needs for all that may happen to it."""
+    return DRAWS + hardship.DRAWS * config.is_hard
+
+
+def augment(canvas: Tensor, draws: Tensor, config: AugmentationConfig, pixels: int) -> Tensor:
+    """Vary images, then let hardships befall them, each by its own row of draws [B, `draws_of`].
+
+    uint8 [B, 3, C, C] -> float32 [B, 3, S, S] in [0, 1].
+    """
+    faces = vary(canvas, variation(draws[:, :DRAWS], config, pixels), pixels)
+    return hardship.befall(faces, draws[:, DRAWS:], config) if config.is_hard else faces
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ from veilface_client.replies import (
     save_evaluation,
     save_reply,
 )
+from veilface_client.track_training import train_tracks
 from veilface_client.units import Coins, units_of
 from veilface_client.whitening import whiten_private
 from veilface_common import models, tensors
@@ -239,7 +240,8 @@ class Keeper:
             paid,
             secrets=secrets,
             learning_rate=config.learning_rate_in(request.round),
-            public=public,
+            # Embeddings that are frozen need nobody trained beside to keep them apart.
+            public=None if config.privacy.trained == "track" else public,
         )
 
     def _public(self, network: nn.Module, request: TrainRequest) -> PublicClasses | None:
@@ -296,7 +298,8 @@ class Keeper:
         plan = config.training
         if config.federation.strategy != "fedprox":
             plan = replace(plan, proximal=0.0)
-        return training.train(
+        train = train_tracks if plan.trained == "track" else training.train
+        return train(
             network,
             self._head(config, len(self._faces.person_names)),
             self._faces,

@@ -8,7 +8,8 @@ belongs to a person in the place of an example: McMahan et al. 2018). An empty d
 What one unit contributes depends on that unit, the weights, public faces and secret coins alone:
 
 - coins, choice of photographs and augmentation follow from (secret, step, unit)
-- the loss of a unit sees no other unit (`private_heads`); the networks have no batch statistics
+- the loss of a unit sees no other unit (`private_heads`); the networks have no batch statistics,
+  and what weighs the frames of a track sees one track (`track_gradients`)
 - a unit whose gradient is not finite contributes nothing
 - clipping, scaling and the count of steps are Opacus's, in fp32; the noise is ours (`noise`)
 """
@@ -34,12 +35,14 @@ from veilface_client.private_plan import (
     sample,
     trained_of,
 )
+from veilface_client.track_gradients import TrackGradients
 from veilface_client.training import choose_device, make_optimizer
-from veilface_client.unit_gradients import unit_gradients
-from veilface_client.units import Units, Views
+from veilface_client.unit_gradients import PhotographGradients
+from veilface_client.units import Coins, Units
 from veilface_common.budget.ledger import Reservation
 from veilface_common.config import RunConfig, TrainingConfig
 from veilface_common.errors import BudgetError, TrainingDiverged
+from veilface_common.models import track_of
 
 
 class PublicSide(Protocol):
@@ -47,6 +50,18 @@ class PublicSide(Protocol):
 
     def gradients(self, inside: Sequence[nn.Parameter]) -> Sequence[Tensor]:
         """Return the gradients of the next public batch, shaped as `inside`; zeros where unused."""
+        ...
+
+
+class Gradients(Protocol):
+    """Where the gradient of each unit comes from."""
+
+    def chunks(self, sampled: Sequence[int]) -> list[list[int]]:
+        """Return the units in parts that are taken at once; an empty one where there are none."""
+        ...
+
+    def of(self, chunk: Sequence[int], step: int) -> tuple[Tensor, list[Tensor], int]:
+        """Return losses [units], gradients [units, *shape] of each, and how many pictures."""
         ...
 
 
@@ -86,7 +101,7 @@ def train_private(  # noqa: PLR0913 -- all that a private round depends on, in s
     device = choose_device(config.device)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     inside = [*freeze_but(network, config.privacy.trained), *trained_of(head.parameters())]
-    views = Views(units, config, secrets.coins, device)
+    source = _source(network, head, units, config, secrets.coins, inside)
     optimizer = (mechanism or NoisyOptimizer)(
         make_optimizer([{"params": inside}], _training(config), learning_rate), plan, secrets.noise
     )
@@ -96,13 +111,12 @@ def train_private(  # noqa: PLR0913 -- all that a private round depends on, in s
     summary = PrivateSummary()
     for step in range(plan.steps):
         sampled = sample(units, plan, secrets.coins, step)
-        chunks = views.chunks(sampled)
+        chunks = source.chunks(sampled)
         for number, chunk in enumerate(chunks, 1):
             stacked = [parameter.new_zeros((0, *parameter.shape)) for parameter in inside]
             if chunk:
-                seen = views.of(chunk, step)
-                losses, stacked = unit_gradients(network, head, seen, inside, config)
-                summary.images += seen.faces.shape[:3].numel()
+                losses, stacked, images = source.of(chunk, step)
+                summary.images += images
                 stacked = _counted(losses, stacked, summary, plan.max_gradient_norm)
             for parameter, gradients in zip(inside, stacked, strict=True):
                 parameter.grad_sample = gradients  # type: ignore[attr-defined]
@@ -144,6 +158,20 @@ class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no type
             summed = parameter.summed_grad.to("cpu", torch.float64)
             parameter.grad = (summed + drawn.view_as(summed)).to(parameter)
             parameter.summed_grad = None  # it can be released once
+
+
+def _source(
+    network: nn.Module,
+    head: UnitHead,
+    units: Units,
+    config: RunConfig,
+    coins: Coins,
+    inside: Sequence[nn.Parameter],
+) -> Gradients:
+    track = track_of(network) if config.privacy.trained == "track" else None
+    if track is not None:
+        return TrackGradients(network, track, head, units, config, coins, inside)
+    return PhotographGradients(network, head, units, config, coins, inside)
 
 
 def _training(config: RunConfig) -> TrainingConfig:

@@ -16,6 +16,7 @@ from veilface_common.budget.events import Event, Mechanism, Unit
 from veilface_common.budget.ledger import Registration
 from veilface_common.config import PrivacyConfig, TrainedPart
 from veilface_common.errors import BudgetError, ConfigError
+from veilface_common.models import track_of
 
 ROUNDING = 1e-4  # by which clipping is tighter than C: fp32 norms were seen to be off by 1e-5
 
@@ -108,11 +109,15 @@ def freeze_but(network: nn.Module, part: TrainedPart) -> list[nn.Parameter]:
     Raises:
         ConfigError: there is nothing of the kind.
     """
-    kinds = {"all": nn.Module, "scales": nn.GroupNorm, "projection": nn.Linear}
-    modules = [module for module in network.modules() if isinstance(module, kinds[part])]
+    kinds = {"all": nn.Module, "scales": nn.GroupNorm, "projection": nn.Linear, "track": nn.Module}
+    track = track_of(network)
+    beside = set() if track is None else set(track.modules())
+    within = beside if part == "track" else set(network.modules()) - beside
+    modules = [m for m in network.modules() if m in within and isinstance(m, kinds[part])]
     network.requires_grad_(requires_grad=False)
     for module in modules[-1:] if part == "projection" else modules:
-        module.requires_grad_(requires_grad=True)
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad = True
     trained = list(trained_of(network.parameters()))
     if not trained:
         raise ConfigError(

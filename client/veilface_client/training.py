@@ -23,6 +23,7 @@ from veilface_client.augmentation import centre_view
 from veilface_client.head import Head
 from veilface_common.config import Device, Precision, RunConfig, TrainingConfig
 from veilface_common.errors import ConfigError, TrainingDiverged
+from veilface_common.models import track_of
 
 EMBEDDING_BATCH = 128
 
@@ -125,7 +126,8 @@ def train(
     """Start the head, then train network and head in place for `config.training.local_epochs`.
 
     Args:
-        network: [B, 3, S, S] in [0, 1] -> [B, D]; moved to the device and left there.
+        network: [B, 3, S, S] in [0, 1] -> [B, D]; moved to the device and left there. What weighs
+            the frames of a track is not trained: see `track_training`.
         head: what judges the embeddings; moved along.
         canvases: the organisation's faces, uint8 [N, 3, C, C].
         labels: the person of each face, [N], numbered from 0 as the head counts.
@@ -144,8 +146,14 @@ def train(
     precision = choose_precision(config.precision, device)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     head.to(device)
+    track = track_of(network)
+    if track is not None:
+        track.requires_grad_(requires_grad=False)
     generator = Generator().manual_seed(seed)
-    augment = Augmentation(config.augmentation, config.model.pixels, generator)
+    shown = [config.augmentation]
+    if config.training.consistency:
+        shown.insert(0, config.augmentation.calm)
+    views = [Augmentation(how, config.model.pixels, generator) for how in shown]
     groups = _groups(network, head, config, learning_rate)
     optimizer = make_optimizer(groups, config.training, learning_rate)
     pull = _Pull(network, config.training.proximal)
@@ -155,25 +163,37 @@ def train(
     total = torch.zeros(2, device=device)  # losses, gradient norms
     steps = images = 0
     chosen = torch.arange(len(labels)) if rows is None else torch.from_numpy(rows)
-    for batch in _batches(len(chosen), config.training, generator):
+    for batch in batches(len(chosen), config.training, generator):
         taken = chosen[batch]
-        faces = augment(load_canvases(canvases, taken.numpy(), device))
+        canvas = load_canvases(canvases, taken.numpy(), device)
+        faces = torch.cat([augment(canvas) for augment in views])  # [views * B, 3, S, S]
         with autocast(device, precision):
             embeddings = network(faces.contiguous(memory_format=torch.channels_last))
-        loss = head.loss(embeddings, people[taken.to(device)]).mean()
+        parts = embeddings.view(len(views), len(taken), -1)
+        loss = _loss(head, parts, people[taken.to(device)], config.training.consistency)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(network.parameters(), config.training.max_gradient_norm)
         pull.add_gradient()
         optimizer.step()
         total += torch.stack([loss.detach(), norm])
-        steps, images = steps + 1, images + len(taken)
+        steps, images = steps + 1, images + len(faces)
     if not bool(total.isfinite().all()):
         raise TrainingDiverged(
             f"training at learning rate {learning_rate:g} left the finite numbers",
             hint="lower training.learning-rate or training.max-gradient-norm",
         )
     return TrainingSummary(mean_loss=float(total[0]) / steps, steps=steps, images=images)
+
+
+def _loss(head: Head, views: Tensor, labels: Tensor, consistency: float) -> Tensor:
+    """Return the head's mean loss over the views [V, B, D], and what two of them disagree on."""
+    loss: Tensor = torch.stack([head.loss(view, labels) for view in views]).mean()
+    if len(views) == 1:
+        return loss
+    calm, hard = views.float()
+    apart: Tensor = 1 - (calm * hard).sum(1)  # [B]
+    return loss + consistency * apart.mean()
 
 
 def embed(
@@ -193,6 +213,17 @@ def embed(
     chosen = choose_precision(precision, place)
     found = _embed(network, canvases, pixels, place, chosen, mirrored=True)
     return found.cpu().numpy()
+
+
+@torch.no_grad()
+def embed_inputs(
+    network: nn.Module, faces: Tensor, *, device: torch.device, precision: Precision
+) -> NDArray[np.float32]:
+    """Return the embeddings of a network's inputs: [B, 3, S, S] in [0, 1] -> float32 [B, D]."""
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    faces = faces.to(device).contiguous(memory_format=torch.channels_last)
+    with autocast(device, choose_precision(precision, device)):
+        return embed_views(network, faces).cpu().numpy()
 
 
 @torch.no_grad()
@@ -236,7 +267,7 @@ def autocast(
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def _batches(count: int, config: TrainingConfig, generator: Generator) -> Iterator[Tensor]:
+def batches(count: int, config: TrainingConfig, generator: Generator) -> Iterator[Tensor]:
     """Yield the rows of each step: one shuffled pass after another, cut into equal batches."""
     size = min(config.batch_size, count)
     steps = max(1, round(config.local_epochs * count / size))
@@ -273,7 +304,7 @@ class _Pull:
 
     def __init__(self, network: nn.Module, strength: float) -> None:
         self.strength = strength
-        self.parameters = list(network.parameters()) if strength else []
+        self.parameters = [p for p in network.parameters() if p.requires_grad and strength]
         self.start = [parameter.detach().clone() for parameter in self.parameters]
 
     def add_gradient(self) -> None:

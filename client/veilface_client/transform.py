@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 from torchvision.transforms import v2
 
-from veilface_client.augmentation import DRAWS, variation, vary
+from veilface_client.augmentation import augment, draws_of
 from veilface_common.config import AugmentationConfig
 
 
@@ -30,9 +30,9 @@ class Augmentation(v2.Transform):  # type: ignore[misc]  # torchvision ships no 
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw for each image of the batch; the draws are made on the CPU on every device."""
-        draws = torch.rand(len(flat_inputs[0]), DRAWS, generator=self.generator)
+        draws = torch.rand(len(flat_inputs[0]), draws_of(self.config), generator=self.generator)
         return {"draws": draws.to(flat_inputs[0].device)}
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         """Apply the draws."""
-        return vary(inpt, variation(params["draws"], self.config, self.pixels), self.pixels)
+        return augment(inpt, params["draws"], self.config, self.pixels)

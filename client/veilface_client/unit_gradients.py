@@ -23,12 +23,40 @@ from torch.nn.grad import conv2d_weight
 
 from veilface_client.private_heads import UnitHead
 from veilface_client.training import autocast, choose_precision
-from veilface_client.units import Seen
+from veilface_client.units import Coins, Seen, Units, Views
 from veilface_common.config import RunConfig
 from veilface_common.models.cnn import StandardisedConv
 
 LEAST_IMAGES = 4  # in a pass
 MANY_PLACES = 512  # of a unit: from there on the library's kernel is faster than patches
+
+
+class PhotographGradients:
+    """Gradients of units by a network that embeds photographs; see `private.Gradients`."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        head: UnitHead,
+        units: Units,
+        config: RunConfig,
+        coins: Coins,
+        inside: Sequence[nn.Parameter],
+    ) -> None:
+        self._network, self._head, self._config, self._inside = network, head, config, inside
+        self._views = Views(units, config, coins, next(network.parameters()).device)
+
+    def chunks(self, sampled: Sequence[int]) -> list[list[int]]:
+        """Return the units in parts that show equally many photographs; an empty one if none."""
+        return self._views.chunks(sampled)
+
+    def of(self, chunk: Sequence[int], step: int) -> tuple[Tensor, list[Tensor], int]:
+        """Return losses [units], gradients [units, *shape] of each, and how many views they saw."""
+        seen = self._views.of(chunk, step)
+        losses, gradients = unit_gradients(
+            self._network, self._head, seen, self._inside, self._config
+        )
+        return losses, gradients, seen.faces.shape[:3].numel()
 
 
 def unit_gradients(

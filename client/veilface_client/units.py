@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from veilface_client.augmentation import DRAWS, variation, vary
+from veilface_client.augmentation import augment, draws_of
 from veilface_client.data import Faces
 from veilface_client.training import Canvases, load_canvases
 from veilface_common.budget.events import Unit
@@ -123,14 +123,12 @@ class Views:
             rows = self._units.rows[unit]
             order = torch.randperm(len(rows), generator=generator).numpy()
             chosen.append(rows[order[:photographs]])
-            draws.append(torch.rand(photographs * views, DRAWS, generator=generator))
+            draws.append(torch.rand(photographs * views, draws_of(config), generator=generator))
         rows = np.repeat(np.concatenate(chosen), views)
         canvases = load_canvases(self._units.canvases, rows, self._device)
-        how = variation(torch.cat(draws).to(self._device), config, pixels)
-        faces = vary(canvases, how, pixels)  # [units * photographs * views, 3, S, S]
-        return Seen(
-            names=names, faces=faces.view(len(members), photographs, views, *faces.shape[1:])
-        )
+        faces = augment(canvases, torch.cat(draws).to(self._device), config, pixels)
+        shape = (len(members), photographs, views, *faces.shape[1:])
+        return Seen(names=names, faces=faces.view(shape))
 
     def _shape(self, unit: int) -> tuple[int, int]:
         """Return how many photographs of a unit a step sees, and how many views of each.

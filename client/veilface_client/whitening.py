@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from veilface_client.private_plan import PrivacyPlan, PrivateSummary, Secrets, freeze_but, sample
-from veilface_client.training import Chosen, embed
-from veilface_client.units import Units
+from veilface_client.training import Chosen, choose_device, embed, embed_inputs
+from veilface_client.units import Units, Views
 from veilface_common.budget.ledger import Reservation
 from veilface_common.config import RunConfig
 from veilface_common.errors import BudgetError, TrainingDiverged
@@ -137,22 +137,31 @@ def _embedded(
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the embeddings of each unit that is taken: at most k photographs, by its own coins.
 
-    Each unit by itself: in a batch with others the rounding of its embeddings could depend on them.
+    With several views of a photograph they are augmented, and all are one unit's: what they add to
+    its scatter is clipped with the rest. Each unit by itself: in a batch with others the rounding
+    of its embeddings could depend on them.
     """
+    device = choose_device(config.device)
+    views = Views(units, config, secrets.coins, device)
     for unit in sample(units, plan, secrets.coins, 0):
-        rows = units.rows[unit]
-        generator = secrets.coins.generator(0, units.names[unit])
-        order = torch.randperm(len(rows), generator=generator).numpy()
-        chosen = rows[order[: config.privacy.images_per_unit]]
+        if config.privacy.views > 1:
+            faces = views.of([unit], 0).faces.flatten(0, 2)  # [photographs * views, 3, S, S]
+            found = embed_inputs(network, faces, device=device, precision=config.precision)
+        else:
+            rows = units.rows[unit]
+            generator = secrets.coins.generator(0, units.names[unit])
+            order = torch.randperm(len(rows), generator=generator).numpy()
+            chosen = rows[order[: config.privacy.images_per_unit]]
+            found = embed(
+                network,
+                Chosen(units.canvases, chosen),
+                pixels=config.model.pixels,
+                device=config.device,
+                precision=config.precision,
+            )  # [photographs, D]
         summary.taken += 1
-        summary.images += len(chosen)
-        yield embed(
-            network,
-            Chosen(units.canvases, chosen),
-            pixels=config.model.pixels,
-            device=config.device,
-            precision=config.precision,
-        )  # [photographs, D]
+        summary.images += len(found)
+        yield found
 
 
 @torch.no_grad()

@@ -26,7 +26,10 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 PrivacyUnit = Literal["none", "identity", "image"]
 PrivateMethod = Literal["gradient", "whitening"]
 PrivateHeadName = Literal["leave-one-out", "fixed", "trained"]
-TrainedPart = Literal["all", "scales", "projection"]
+TrainedPart = Literal["all", "scales", "projection", "track"]
+OpenlyTrained = Literal["all", "track"]
+TrackName = Literal["none", "gru"]
+LightName = Literal["plain", "evened"]
 Scalar = bool | int | float | str
 
 MODEL_PIXELS: Mapping[ModelName, int] = {"tiny": 64, "base": 112, "classic": 64}
@@ -47,6 +50,8 @@ class ModelConfig:
 
     name: ModelName = "tiny"
     dimension: int = 128
+    track: TrackName = "none"  # what weighs the frames of a track; see `models.track`
+    light: LightName = "plain"  # as it is, or evened out in each picture; see `models.cnn`
 
     def __post_init__(self) -> None:
         _check_range("model.dimension", self.dimension, 2, 4096)
@@ -71,13 +76,31 @@ class AugmentationConfig:
     grey: float = 0.1  # probability of dropping colour
     blur: float = 0.1  # probability of a slight blur
     erase: float = 0.3  # probability of covering a rectangle
+    light: float = 0.0  # probability of each hardship; see `hardship` (client) for how hard
+    cover: float = 0.0
+    lens: float = 0.0
+    grain: float = 0.0
 
     def __post_init__(self) -> None:
         _check_range("augmentation.shift", self.shift, 0, 0.5)
         _check_range("augmentation.scale", self.scale, 0, 0.9)
         _check_range("augmentation.rotation-degrees", self.rotation_degrees, 0, 180)
-        for name in ("brightness", "contrast", "saturation", "grey", "blur", "erase"):
+        colours = ("brightness", "contrast", "saturation")
+        for name in (*colours, "grey", "blur", "erase", "light", "cover", "lens", "grain"):
             _check_range(f"augmentation.{name}", getattr(self, name), 0, 1)
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether photographs can come to grief as those of a bad camera do."""
+        return max(self.light, self.cover, self.lens, self.grain) > 0
+
+    @property
+    def calm(self) -> AugmentationConfig:
+        """The same without hardships, turned no further than heads are in ordinary photographs."""
+        degrees = min(self.rotation_degrees, AugmentationConfig.rotation_degrees)
+        return dataclasses.replace(
+            self, rotation_degrees=degrees, light=0.0, cover=0.0, lens=0.0, grain=0.0
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +131,8 @@ class TrainingConfig:
     weight_decay: float = 0.05  # adamw's; about 5e-4 for sgd
     max_gradient_norm: float = 5.0
     proximal: float = 0.0  # FedProx's mu
+    consistency: float = 0.0  # of a calm and a hard view of each photograph; 0: one view of it
+    trained: OpenlyTrained = "all"  # what embeds a face, or only what weighs the frames of a track
 
     def __post_init__(self) -> None:
         _check_range("training.local-epochs", self.local_epochs, 1e-3, 1000)
@@ -119,6 +144,7 @@ class TrainingConfig:
         _check_range("training.weight-decay", self.weight_decay, 0, 10)
         _check_range("training.max-gradient-norm", self.max_gradient_norm, 1e-6, 1e9)
         _check_range("training.proximal", self.proximal, 0, 1e6)
+        _check_range("training.consistency", self.consistency, 0, 1e6)
 
     def learning_rate_at(self, progress: float) -> float:
         """Return the rate at `progress` in [0, 1] of the whole run: linear rise, cosine fall."""
@@ -258,6 +284,13 @@ class RunConfig:
         _check_range("seed", self.seed, 0, 2**31 - 1)
         is_name = re.fullmatch(r"(?:[0-9a-f]{16})?", self.run) is not None
         _check(is_name, "run", self.run, "16 hex digits, or nothing")
+        weighs = "track" in (self.training.trained, self.privacy.trained)
+        _check(
+            not weighs or self.model.track != "none",
+            "model.track",
+            self.model.track,
+            "gru, as tracks are trained on",
+        )
 
     def learning_rate_in(self, round_number: int) -> float:
         """Return the organisations' learning rate in the middle of a round, counted from 1."""

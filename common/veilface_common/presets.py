@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from veilface_common.config import (
+    AugmentationConfig,
     FederationConfig,
     HeadConfig,
     ModelConfig,
@@ -40,6 +41,31 @@ PRESETS: Mapping[str, RunConfig] = {
     "classic": replace(_BASE, model=ModelConfig(name="classic")),
     # The larger network at 112 px, for pictures sharp enough and machines fast enough.
     "base": replace(_BASE, model=ModelConfig(name="base")),
+    # As "faces", for bad light and poor cameras: docs/robustness.md has what it gains and costs.
+    "robust": replace(
+        _BASE,
+        model=ModelConfig(light="evened"),
+        augmentation=AugmentationConfig(
+            rotation_degrees=28.0, light=0.4, cover=0.6, lens=0.4, grain=0.3
+        ),
+        training=replace(_BASE.training, consistency=4.0),
+    ),
+    # What weighs the frames of a track, for a model that embeds already (--init): docs/tracks.md.
+    "tracks": replace(
+        _BASE,
+        model=ModelConfig(track="gru"),
+        training=TrainingConfig(trained="track", local_epochs=50.0, learning_rate=0.003),
+        federation=replace(_BASE.federation, rounds=2, keep_every=1),
+        privacy=PrivacyConfig(
+            trained="track",
+            sample_rate=0.5,
+            steps=40,
+            rounds=1,
+            max_gradient_norm=0.1,
+            learning_rate=3.0,
+            images_per_unit=6,
+        ),
+    ),
     # Cheapest, only for tests: it shows that everything runs and learns nothing worth having.
     "smoke": replace(
         _BASE,
@@ -73,7 +99,7 @@ def configured(
         start: the preset.
         unit: of privacy.
         initial: digest and network of the model to begin from, if there is one; private training
-            of people then turns it by one release.
+            of people then turns it by one release, unless the preset trains on tracks.
         rounds: of the federation; None: the preset's.
         settings: by name, such as the seed.
         overrides: KEY=VALUE, which come last.
@@ -85,8 +111,10 @@ def configured(
     flat["privacy.unit"] = unit
     if initial is not None:
         digest, model = initial
+        if model.track == "none":  # it can be given what weighs frames
+            model = replace(model, track=start.model.track)
         flat |= {"initial": digest, **to_flat(model, "model.")}
-        if unit == "identity":
+        if unit == "identity" and start.privacy.trained != "track":
             flat |= to_flat(replace(WHITENING, unit="identity"), "privacy.")
     if rounds is not None:
         flat["federation.rounds"] = rounds
@@ -95,4 +123,10 @@ def configured(
         if not equals:
             raise ConfigError(f"expected --set KEY=VALUE, got {entry!r}")
         flat[key] = value
-    return from_flat(RunConfig, flat)
+    config = from_flat(RunConfig, flat)
+    if initial is None and "track" in (config.training.trained, config.privacy.trained):
+        raise ConfigError(
+            "expected a model that embeds faces already to train on tracks, got none",
+            hint="--init MODEL",
+        )
+    return config

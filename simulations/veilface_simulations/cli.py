@@ -23,6 +23,7 @@ from veilface_common.files import PUBLIC, write_atomically
 from veilface_common.metrics import evaluate
 from veilface_simulations.auditing.command import add_audit, run_audit
 from veilface_simulations.compare import compare, compare_html, load_runs
+from veilface_simulations.detecting.command import add_detector, run_detector
 from veilface_simulations.display import TerminalDisplay
 from veilface_simulations.draw_command import add_draw, run_draw
 from veilface_simulations.experiment import (
@@ -32,6 +33,8 @@ from veilface_simulations.experiment import (
     load_experiment,
     with_figures,
 )
+from veilface_simulations.film_command import add_film, run_film
+from veilface_simulations.film_report.command import add_film_report, run_film_report
 from veilface_simulations.measuring import load_pairs, pairs_figures
 from veilface_simulations.options import (
     add_cache,
@@ -48,6 +51,7 @@ from veilface_simulations.robustness.command import add_robustness, run_robustne
 from veilface_simulations.run import REPORT, Job, run, start
 from veilface_simulations.sources import KINDS_HELP
 from veilface_simulations.sweep_command import add_sweep, run_sweep
+from veilface_simulations.tracking.command import add_tracks, run_tracks
 from veilface_simulations.world import load_for_evaluation
 
 
@@ -63,7 +67,17 @@ def build_parser() -> argparse.ArgumentParser:
     add_robustness(
         commands.add_parser("robustness", help="measure a model in bad light, noise and blur")
     )
+    add_detector(
+        commands.add_parser("detector", help="train what finds faces in videos, and measure it")
+    )
+    add_tracks(
+        commands.add_parser("tracks", help="measure one template for several frames of a face")
+    )
     add_draw(commands.add_parser("draw", help="photographs of people who do not exist"))
+    add_film(commands.add_parser("film", help="a video of people who do not exist"))
+    add_film_report(
+        commands.add_parser("film-report", help="such a video, watched and hidden, as a page")
+    )
     return parser
 
 
@@ -97,7 +111,11 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         "sweep": run_sweep,
         "audit": run_audit,
         "robustness": run_robustness,
+        "detector": run_detector,
+        "tracks": run_tracks,
         "draw": run_draw,
+        "film": run_film,
+        "film-report": run_film_report,
     }
     return commands[arguments.command](arguments)
 

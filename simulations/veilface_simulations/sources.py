@@ -22,8 +22,8 @@ from veilface_simulations import drawn, features, portrait, sitter, surface
 
 Purpose = Literal["train", "evaluate", "public"]
 KINDS_HELP = (
-    "drawn:PEOPLExPHOTOS, folder:PATH, lfw:PATH, orl:PATH, celeba:PATH, vggface2:PATH, casia:PATH "
-    "or ms1m:PATH"
+    "drawn:PEOPLExPHOTOS, folder:PATH, lfw:PATH, orl:PATH, celeba:PATH, vggface2:PATH, ytf:PATH, "
+    "casia:PATH or ms1m:PATH"
 )
 _PROGRAM = (drawn, features, portrait, sitter, surface)  # all that decides how a person looks
 _DRAWN = re.compile(r"(\d{1,7})x(\d{1,5})")
@@ -66,6 +66,11 @@ class DrawnSource:
         return np.ascontiguousarray(picture.transpose(1, 2, 0))
 
 
+def world(seed: int, purpose: Purpose) -> int:
+    """Return the seed of the people who are drawn for a purpose."""
+    return 2 * seed + _STREAM[purpose]
+
+
 def open_any(argument: str, *, seed: int, purpose: Purpose, pixels: int) -> Source:
     """Return the source that the argument names; `pixels` is the canvas that is drawn.
 
@@ -85,6 +90,6 @@ def open_any(argument: str, *, seed: int, purpose: Purpose, pixels: int) -> Sour
         name=argument,
         people=people_photos[0],
         photos=people_photos[1],
-        seed=2 * seed + _STREAM[purpose],
+        seed=world(seed, purpose),
         pixels=pixels,
     )

@@ -24,6 +24,7 @@ from veilface_common.budget.entries import Head as LedgerHead
 from veilface_common.budget.events import Unit
 from veilface_common.budget.ledger import Registration, Reservation
 from veilface_common.config import (
+    AugmentationConfig,
     ModelConfig,
     ModelName,
     PrivacyConfig,
@@ -164,8 +165,14 @@ def without(units: Units, gone: int) -> Units:
 
 
 def configurations() -> Iterator[RunConfig]:
-    """Yield every unit, head and model that the configuration can express."""
+    """Yield every unit, head and model that the configuration can express, and hard views."""
     kinds: tuple[Unit, ...] = ("identity", "image")
     for unit, head, model in itertools.product(kinds, HEADS, MODELS):
         privacy = replace(CONFIG.privacy, unit=unit, head=head)
         yield replace(CONFIG, model=ModelConfig(name=model, dimension=16), privacy=privacy)
+    yield replace(
+        CONFIG,
+        model=ModelConfig(dimension=16, light="evened"),
+        augmentation=AugmentationConfig(light=0.5, cover=0.5, lens=0.5, grain=0.5),
+        privacy=replace(CONFIG.privacy, views=2),
+    )

@@ -22,8 +22,11 @@ from veilface_client.edge.recogniser import Recogniser
 from veilface_client.embedding import Embedder
 from veilface_client.faces import align_face
 from veilface_client.recognition.answers import Identification
-from veilface_common.artifact import load_model
+from veilface_common import models
+from veilface_common.artifact import load_model, save_model
+from veilface_common.config import ModelConfig
 from veilface_common.errors import ArtifactError, ConfigError
+from veilface_common.models.weights import read_weights
 
 pytest.importorskip("onnxruntime", reason="needs the extra `edge`")
 pytest.importorskip("onnxscript", reason="needs the extra `edge`")
@@ -78,6 +81,18 @@ def test_onnx_runtime_gives_pytorchs_templates(folder: Path, fp32: exporting.Exp
     for found in (alone, together):
         assert (found * expected).sum(axis=1).min() > 1 - 1e-4
         assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+def test_evened_light_is_exported(tmp_path: Path) -> None:
+    """A network that evens out the light does so in the file too, for faces in coloured light."""
+    config = ModelConfig(light="evened")
+    save_model(tmp_path, config, read_weights(models.build(config, seed=0)), {})
+    network, manifest = load_model(tmp_path)
+    assert manifest.model.light == "evened"
+    file = exporting.export(exporting.load_released(tmp_path))
+    faces = np.stack([network_input(aligned(person), 64) for person in range(3)])
+    lamp = np.array((0.4, 0.3, 0.1), np.float32)[:, None, None]
+    assert exporting.verify_same(file.content, network, faces * lamp, 1e-5) < 1e-5
 
 
 def test_eight_bits_are_smaller_and_near(

@@ -22,6 +22,7 @@ from veilface_client.training import (
     train,
     trainable_people,
 )
+from veilface_client.transform import Augmentation
 from veilface_common.config import AugmentationConfig, ModelConfig, RunConfig, TrainingConfig
 from veilface_common.errors import ConfigError
 from veilface_common.models import build
@@ -135,6 +136,39 @@ def test_the_summary_counts_what_was_done() -> None:
     """Twenty faces, batches of eight, two passes: five steps, forty images."""
     summary = trained()[2]
     assert (summary.steps, summary.images) == (5, 40)
+
+
+def test_a_consistent_recipe_looks_at_each_photograph_twice() -> None:
+    """Once calm and once hard: as many steps, twice the images, other weights."""
+    hard = AugmentationConfig(light=0.5, cover=0.5, lens=0.5, grain=0.5)
+    one = replace(CONFIG, augmentation=hard)
+    two = replace(one, training=replace(CONFIG.training, consistency=3.0))
+    assert (trained(one)[2].images, trained(two)[2].images) == (40, 80)
+    assert trained(two)[2].steps == 5
+    assert torch.equal(bits(trained(two)[0]), bits(trained(two)[0]))
+    more = replace(two, training=replace(two.training, consistency=30.0))
+    assert not torch.equal(bits(trained(two)[0]), bits(trained(more)[0]))
+
+
+def test_consistency_asks_two_views_of_a_photograph_to_agree() -> None:
+    """Where it is all that counts, calm and hard views of a face come nearer to each other."""
+    hard = AugmentationConfig(cover=1.0)
+    config = replace(CONFIG, model=ModelConfig(dimension=32, light="evened"), augmentation=hard)
+    images, labels = faces()
+    agreed = []
+    for consistency in (1e-6, 1e3):
+        training = replace(CONFIG.training, consistency=consistency, local_epochs=4.0)
+        network = build(config.model, seed=1)
+        wanted = replace(config, training=training)
+        train(network, new_head(), images, labels, wanted, learning_rate=1e-3, seed=7)
+        views = [
+            Augmentation(how, 64, Generator().manual_seed(5))(torch.from_numpy(images))
+            for how in (hard.calm, hard)
+        ]
+        with torch.no_grad():
+            calm, covered = (network(view) for view in views)
+        agreed.append(float((calm * covered).sum(1).mean()))
+    assert agreed[1] > agreed[0] + 0.01
 
 
 def test_a_small_organisation_trains_on_whole_batches_of_what_it_has() -> None:

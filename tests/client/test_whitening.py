@@ -25,9 +25,14 @@ from torch import Tensor, nn
 from veilface_client.noise import Noise, SeededNoise
 from veilface_client.private_plan import PrivateSummary, Secrets, plan_of
 from veilface_client.training import embed
-from veilface_client.units import Coins, Units, units_of
-from veilface_client.whitening import clipped_scatter, whiten_private, whitening
-from veilface_common.config import PrivacyConfig, RunConfig
+from veilface_client.units import Coins, Units, Views, units_of
+from veilface_client.whitening import (
+    clipped_scatter,
+    noised_scatter,
+    whiten_private,
+    whitening,
+)
+from veilface_common.config import AugmentationConfig, PrivacyConfig, RunConfig
 from veilface_common.errors import BudgetError, ConfigError
 from veilface_common.models import build
 
@@ -98,6 +103,37 @@ def test_without_one_person_the_sum_moves_by_the_limit_at_most(
     moved = [float(np.linalg.norm(sums[0] - fewer)) for fewer in sums[1:]]
     assert max(moved) <= LIMIT * (1 + 1e-9)
     assert max(moved) > LIMIT / 100
+
+
+def test_hard_views_are_a_persons_own_and_cost_nothing() -> None:
+    """The plan and its charge stay, people of one photograph give too, and the limit holds."""
+    hard = AugmentationConfig(light=1.0, cover=1.0)
+    config = replace(SETTINGS, augmentation=hard, privacy=replace(SETTINGS.privacy, views=3))
+    plan, usual = (plan_of(wanted.privacy, REGISTRATION) for wanted in (config, SETTINGS))
+    assert plan == usual
+    assert plan.event == usual.event
+    network = build(config.model, seed=1)
+    everybody = units_of("identity", some_faces())
+    alone = replace(everybody, names=everybody.names[:1], rows=everybody.rows[:1])
+    assert len(alone.rows[0]) == 1
+    secrets = Secrets(coins=Coins(SECRET), noise=NoNoise())
+    for wanted, least, most in ((SETTINGS, 0.0, 0.0), (config, 1e-6, LIMIT * (1 + 1e-6))):
+        given = noised_scatter(network, alone, wanted, plan, secrets, PrivateSummary())
+        assert least <= np.linalg.norm(given) <= most
+
+
+def test_hard_views_of_a_person_do_not_tell_who_came_along() -> None:
+    """To the bit: without another person, a person gives what it gave."""
+    config = replace(
+        SETTINGS,
+        augmentation=AugmentationConfig(light=0.5, cover=0.5, lens=0.5, grain=0.5),
+        privacy=replace(SETTINGS.privacy, views=2),
+    )
+    units = units_of("identity", some_faces())
+    views = Views(units, config, Coins(SECRET), torch.device("cpu"))
+    fewer = Views(without(units, 0), config, Coins(SECRET), torch.device("cpu"))
+    for unit in range(1, PEOPLE):
+        assert torch.equal(views.of([unit], 0).faces, fewer.of([unit - 1], 0).faces)
 
 
 def test_the_noise_is_of_the_declared_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from veilface_common.config import (
+    AugmentationConfig,
     FederationConfig,
     ModelConfig,
     PrivacyConfig,
@@ -45,6 +46,9 @@ def test_text_from_a_command_line_is_read() -> None:
         {"federation.weights": "a=b"},
         {"federation.weights": "a=-1"},
         {"augmentation.flip": "maybe"},
+        {"augmentation.grain": 1.1},
+        {"model.light": "dim"},
+        {"training.consistency": -1},
         {"privacy.evaluation-noise": 0.05},
         {"privacy.evaluation-noise": -1},
         {"privacy.evaluation-share": 1.0},
@@ -78,6 +82,15 @@ def test_figures_are_released_only_with_privacy_and_noise() -> None:
     assert not PrivacyConfig(unit="identity").releases_figures
     assert not PrivacyConfig(evaluation_noise=1.0).releases_figures
     assert PrivacyConfig(unit="image", evaluation_noise=1.0).releases_figures
+
+
+def test_a_calm_view_is_that_of_the_same_recipe_without_hardships() -> None:
+    """All else stays, and it is turned no further than the usual recipe turns."""
+    hard = AugmentationConfig(rotation_degrees=25, shift=0.1, light=0.4, cover=1, lens=0.4, grain=1)
+    assert hard.is_hard
+    assert hard.calm == AugmentationConfig(shift=0.1)
+    assert not hard.calm.is_hard
+    assert AugmentationConfig(rotation_degrees=3).calm == AugmentationConfig(rotation_degrees=3)
 
 
 def test_equal_settings_have_one_digest() -> None:

@@ -10,10 +10,21 @@ import pytest
 
 from veilface_common.config import PrivacyConfig
 from veilface_common.presets import preset
+from veilface_simulations.cli import main
 from veilface_simulations.experiment import Experiment
 from veilface_simulations.world import World, build_world
 
 Build = Callable[..., tuple[Experiment, World]]
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """Return the folder of a run that gave a model good enough to tell drawn people apart."""
+    folder = tmp_path_factory.mktemp("small") / "run"
+    run = ["run", "--data", "drawn:100x6", "--arms", "central", "--rounds", "3", "--seed", "1"]
+    run += ["--engine", "inprocess", "--cache", str(cache)]
+    assert main([*run, "--out", str(folder)]) == 0
+    return folder
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -17,8 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from veilface_simulations.cli import main
-
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SECONDS = 120.0
@@ -31,12 +30,10 @@ def session() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, small_run: Path) -> Path:
     """Return a folder with a small model where the README has the demonstration's."""
     folder = tmp_path_factory.mktemp("session")
-    run = ["run", "--data", "drawn:100x6", "--arms", "central", "--rounds", "3", "--seed", "1"]
-    run += ["--engine", "inprocess", "--cache", str(folder / "cache")]
-    assert main([*run, "--out", str(folder / "runs" / "demo")]) == 0
+    shutil.copytree(small_run, folder / "runs" / "demo")
     (folder / ".venv").mkdir()
     (folder / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
     return folder

@@ -15,7 +15,12 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from veilface_common.config import LightName
+
 CHANNELS_PER_GROUP = 16  # Wu & He 2018, table 4: a fixed width of group, 16 the best
+_DARKEST = 1e-3  # a quarter of what 8 bits tell apart: the root of 0 has no slope
+_LEAST_DEVIATION = 0.01  # of the roots: less is no picture, and stays small
+_MEAN = 0.1  # not 0: a picture of one colour has an embedding too
 
 
 class StandardisedConv(nn.Conv2d):
@@ -81,6 +86,22 @@ def _centred(images: Tensor) -> Tensor:
     return (images - 0.5) * 4
 
 
+def _evened(images: Tensor) -> Tensor:
+    """Bring each colour of each image to one mean and deviation 1: [B, 3, S, S] -> the same.
+
+    A light that is dim, flat or coloured is then no other light, but for what was rounded away. Of
+    roots, in which what a power does to the values is halved. The image alone decides.
+    """
+    roots = (images + _DARKEST).sqrt()
+    away = roots - roots.mean((2, 3), keepdim=True)
+    variance = away.square().mean((2, 3), keepdim=True)
+    return away / (variance + _LEAST_DEVIATION**2).sqrt() + _MEAN
+
+
+def _lit(images: Tensor, light: LightName) -> Tensor:
+    return _evened(images) if light == "evened" else _centred(images)
+
+
 class Residual(nn.Module):
     """x + relu(norm(conv(x))): one convolution to a shortcut."""
 
@@ -112,15 +133,22 @@ class Stage(nn.Module):
 class ResidualNetwork(nn.Module):
     """Stages of plain 3x3 convolutions, the mean over places, and a projection."""
 
-    def __init__(self, widths: tuple[int, ...], residuals: tuple[int, ...], dimension: int) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        residuals: tuple[int, ...],
+        dimension: int,
+        light: LightName = "plain",
+    ) -> None:
         super().__init__()
+        self.light = light
         inputs = (3, *widths[:-1])
         self.stages = nn.Sequential(*map(Stage, inputs, widths, residuals))
         self.project = nn.Linear(widths[-1], dimension)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, S, S] in [0, 1] -> [B, D], unit length."""
-        x = self.stages(_centred(images))  # [B, 3, S, S] -> [B, W, S/16, S/16]
+        x = self.stages(_lit(images, self.light))  # [B, 3, S, S] -> [B, W, S/16, S/16]
         x = self.project(x.mean((2, 3)))  # [B, W, S/16, S/16] -> [B, W] -> [B, D]
         return functional.normalize(x.float())
 
@@ -128,15 +156,16 @@ class ResidualNetwork(nn.Module):
 class ClassicNetwork(nn.Module):
     """Two convolutions and one hidden layer: the network that the founding article prints."""
 
-    def __init__(self, pixels: int, dimension: int) -> None:
+    def __init__(self, pixels: int, dimension: int, light: LightName = "plain") -> None:
         super().__init__()
+        self.light = light
         self.first = nn.Conv2d(3, 32, 3, padding=1)
         self.second = nn.Conv2d(32, 64, 3, padding=1)
         self.hidden = nn.Linear(64 * (pixels // 4) ** 2, dimension)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, S, S] in [0, 1] -> [B, D], unit length."""
-        x = functional.relu(self.first(_centred(images)))  # [B, 3, S, S] -> [B, 32, S, S]
+        x = functional.relu(self.first(_lit(images, self.light)))  # [B, 3, S, S] -> [B, 32, S, S]
         x = functional.max_pool2d(x, 2)  # [B, 32, S, S] -> [B, 32, S/2, S/2]
         x = functional.relu(self.second(x))  # [B, 32, S/2, S/2] -> [B, 64, S/2, S/2]
         x = functional.max_pool2d(x, 2)  # [B, 64, S/2, S/2] -> [B, 64, S/4, S/4]

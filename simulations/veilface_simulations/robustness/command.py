@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from veilface_client.alignment import PIXELS
+from veilface_client.detectors import DETECTORS_HELP
 from veilface_client.faces import open_detector
 from veilface_client.images import canvas_pixels
 from veilface_client.perturbations.levels import PERTURBATIONS
@@ -61,7 +62,7 @@ def add_robustness(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector",
         metavar="KIND",
-        help="haar, yunet:MODEL.onnx or centre[@SHARE]; else faces are where the set has them",
+        help=f"{DETECTORS_HELP}; else faces are where the set has them",
     )
     parser.add_argument(
         "--rate",

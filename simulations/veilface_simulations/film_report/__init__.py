@@ -1,0 +1,1 @@
+"""What `veilface watch` and `veilface hide` made of a drawn film, against who really was in it."""
