@@ -24,7 +24,7 @@ from tests.client.private_parts import (
 from torch import Tensor, nn
 
 from veilface_client.private import train_private
-from veilface_client.private_plan import ROUNDING, Secrets, freeze_but, plan_of, sample
+from veilface_client.private_plan import Secrets, freeze_but, plan_of, sample
 from veilface_client.pseudo_tracks import draw_tracks, make_frames
 from veilface_client.track_gradients import TRACKS, TrackGradients
 from veilface_client.units import Coins, Units, units_of
@@ -140,7 +140,7 @@ def test_nobody_moves_the_sum_by_more_than_the_limit(head: PrivateHeadName) -> N
         differences = [one - other for one, other in zip(whole, gone, strict=True)]
         if unit in taken:
             assert length(differences) <= LIMIT
-            assert length(differences) > LIMIT * (1 - 2 * ROUNDING)
+            assert length(differences) > 0.99 * LIMIT  # Opacus adds 1e-6 to each norm
         else:
             assert length(differences) == 0
 

@@ -172,9 +172,10 @@ def _people(arguments: argparse.Namespace) -> Iterator[tuple[Detector, People]]:
     with opened(arguments) as asking:
         desk, actor = asking.desk, asking.actor
         if arguments.kept:
-            naming = desks.naming_of(desk, actor, _note)
+            naming = desks.answering_of(desk, actor, _note)
             judge = judging.keeping(desk, naming, arguments.kept)
         else:
+            _note("whom the model does not know again stays visible; --except errs the other way")
             judge = judging.hiding(desk, actor, arguments.only, _note)
         look = desks.looker_of(desk).look
         yield desk.detector, People(look=look, judge=judge, linking=desks.linking_of(desk))

@@ -1,4 +1,7 @@
-"""A contact sheet: frames of tracks, and under each a bar of how much it counts."""
+"""A contact sheet: frames of tracks, and under each a bar of how much it counts.
+
+A bar ends at the line where its frame counts as much as on average, and at most at twice that.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +56,10 @@ def _row(video: Video, weights: NDArray[np.float32], eye: Cropped) -> Pixels:
     cells = []
     for frame, weight, spoilt in zip(video.frames, weights, video.spoilt, strict=True):
         bar = np.full((_BAR, PIXELS, 3), _PAPER, np.uint8)
-        height = round((_BAR - 6) * float(weight))
-        even = _BAR - 3 - round((_BAR - 6) / len(weights))
+        even = (_BAR - 6) // 2
+        height = round(even * min(2.0, float(weight) * len(weights)))
         bar[_BAR - 3 - height : _BAR - 3, PIXELS // 4 : -PIXELS // 4] = _SPOILT if spoilt else _GOOD
-        bar[even] = _INK  # where every bar would end if all counted alike
+        bar[_BAR - 3 - even] = _INK  # where every bar would end if all counted alike
         cells.append(np.concatenate((eye.align(frame.pixels), bar)))
         cells.append(np.full((PIXELS + _BAR, _GAP, 3), _PAPER, np.uint8))
     return np.concatenate(cells, axis=1)
