@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from veilface_client.calibration import Question
 from veilface_client.limits import LimitReached
 from veilface_client.recognition import lines, matching
@@ -14,6 +17,9 @@ from veilface_client.video.sightings import Track
 from veilface_client.video.tracks import Linking
 from veilface_client.video.watching import KEEP, LIMITED, Naming
 from veilface_common.models import track_of
+
+# (probe [D], was this track asked about before?) -> (name or None, why)
+Answering = Callable[[NDArray[np.float32], bool], tuple[str | None, str]]
 
 
 def looker_of(desk: Desk, *, keep_pixels: bool = False) -> Looker:
@@ -32,21 +38,35 @@ def looker_of(desk: Desk, *, keep_pixels: bool = False) -> Looker:
 
 
 def linking_of(desk: Desk) -> Linking:
-    """Return how faces are followed: who is the same person is decided as `verify` does.
+    """Return how faces are followed.
+
+    Who was lost is known again as surely as a strong match of `verify`: each face that comes is
+    compared with everybody who was lost. Who is below what `verify` calls alike at all is another.
 
     Raises:
         ConfigError: the organisation has no threshold.
     """
     question: Question = "verify" if lines.is_drawn(desk, "verify") else "identify"
+    line = lines.line(desk, question)
     return Linking(
-        join_cosine=lines.line(desk, question).threshold,
+        join_cosine=max(line.strong, line.threshold),
         apart_cosine=lines.lenient(desk),
         keep=KEEP,
     )
 
 
 def naming_of(desk: Desk, actor: Actor, tell: Callable[[str], None]) -> Naming:
-    """Return what says who a track is, through the same door as every identification.
+    """Return what says who a track is, as `answering_of` does."""
+    answer = answering_of(desk, actor, tell)
+
+    def name(track: Track, was_asked: bool) -> tuple[str | None, str]:  # noqa: FBT001 -- as `Naming` has it
+        return answer(probe_of(track, track_of(desk.embedder.network)), was_asked)
+
+    return name
+
+
+def answering_of(desk: Desk, actor: Actor, tell: Callable[[str], None]) -> Answering:
+    """Return what says whose a track's probe is, through the same door as every identification.
 
     Args:
         desk: the organisation's.
@@ -55,8 +75,7 @@ def naming_of(desk: Desk, actor: Actor, tell: Callable[[str], None]) -> Naming:
     """
     told = set[str]()
 
-    def name(track: Track, was_asked: bool) -> tuple[str | None, str]:  # noqa: FBT001 -- as `Naming` has it
-        probe = probe_of(track, track_of(desk.embedder.network))
+    def answer(probe: NDArray[np.float32], was_asked: bool) -> tuple[str | None, str]:  # noqa: FBT001 -- as `Naming`
         try:
             found = matching.identify_track(desk, actor, probe, again=was_asked)
         except LimitReached as limit:
@@ -68,7 +87,7 @@ def naming_of(desk: Desk, actor: Actor, tell: Callable[[str], None]) -> Naming:
             return None, LIMITED
         return found.answer, found.reason
 
-    return name
+    return answer
 
 
 def warning_of(desk: Desk, detector: str) -> str:

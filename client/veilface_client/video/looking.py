@@ -24,6 +24,7 @@ from veilface_common.models import TrackWeights
 
 _AROUND = 0.5  # of the face's width and height, on each side of it: Haar's eyes need the brow
 _COVERED = 0.1  # share of a face's box that another may cover before it counts as hidden
+_BORDER = 0.05  # of its width and height, that a face is away from the frame's border
 _SAME = 0.3  # what two boxes of one face share at least; detectors differ in what a face is
 
 
@@ -57,16 +58,20 @@ class Looker:
         )
 
 
-def in_view(faces: Sequence[Detection]) -> NDArray[np.bool_]:
-    """Return which of a frame's faces no larger one covers, which is nearer to the camera: [N].
+def in_view(faces: Sequence[Detection], height: int, width: int) -> NDArray[np.bool_]:
+    """Return which of the faces in a frame of this size are seen whole: [N].
 
-    A look at one that is covered in part is a look at two people.
+    A larger face is nearer to the camera; a look at one that it covers in part is a look at two
+    people. One at the border is half a face, and half a face is like many.
     """
     boxes = np.array([face.box for face in faces], np.float64).reshape(-1, 4)
     areas = boxes[:, 2:].prod(-1)
     covered = common_areas(boxes, boxes) / np.maximum(areas, 1e-6)[:, None]  # [N, N]
     covered[areas[:, None] >= areas] = 0.0
-    return np.asarray((covered <= _COVERED).all(1))
+    margins = _BORDER * boxes[:, 2:]
+    starts, ends = boxes[:, :2] - margins, boxes[:, :2] + boxes[:, 2:] + margins
+    is_inside = (starts >= 0).all(1) & (ends <= (width, height)).all(1)
+    return np.asarray((covered <= _COVERED).all(1) & is_inside)
 
 
 def align_near(frame: Pixels, face: Detection, detector: Detector) -> Aligned | None:

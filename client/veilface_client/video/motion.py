@@ -34,7 +34,7 @@ class Followed:
         self.looked = -np.inf  # when it was last looked at closely, in seconds
         self.centre: NDArray[np.float64] | None = None  # what it looks like, [D]; newer counts more
         self.velocity = np.zeros(2)  # of the middle, in pixels a second
-        self._good_looks = 0
+        self.good_looks = 0
         self._best: list[Sighting] = []
         self._remember(sighting)
 
@@ -74,7 +74,7 @@ class Followed:
             last=self.last,
             sightings=(*sorted(self._best, key=lambda one: one.frame), self.last),
             seen_frames=self.seen_frames,
-            good_looks=self._good_looks,
+            good_looks=self.good_looks,
         )
 
     def _remember(self, sighting: Sighting) -> None:
@@ -83,9 +83,9 @@ class Followed:
         self.looked = sighting.seconds
         if sighting.look.embedding is None:
             return
-        self._good_looks += 1
+        self.good_looks += 1
         new = sighting.look.embedding.astype(np.float64)
-        share = max(1 / self._good_looks, _FORGET)
+        share = max(1 / self.good_looks, _FORGET)
         self.centre = new if self.centre is None else self.centre + share * (new - self.centre)
 
 

@@ -61,7 +61,8 @@ class Telling:
     def _happened(self, events: Sequence[Event]) -> None:
         for event in events:
             self._say(line_of(event))
-            if isinstance(event, Named) and self.on_match:
+            # No door is opened for somebody who has gone.
+            if isinstance(event, Named) and event.is_there and self.on_match:
                 self.on_match.came(event.name, event.seconds)
             if isinstance(event, Ended):
                 if not self.as_json:
@@ -97,7 +98,13 @@ def line_of(event: Event) -> Line:
         return {"event": "joined", "track": event.track, "seconds": seconds, "into": event.into}
     if isinstance(event, Named):
         seconds = round(event.seconds, 3)
-        return {"event": "named", "track": event.track, "seconds": seconds, "name": event.name}
+        return {
+            "event": "named",
+            "track": event.track,
+            "seconds": seconds,
+            "name": event.name,
+            "is_there": event.is_there,
+        }
     return {
         "event": "ended",
         "track": event.track,

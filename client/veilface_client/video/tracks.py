@@ -25,6 +25,7 @@ __all__ = ["LINKING", "Linking", "Live", "Look", "Sighting", "Track", "Tracker"]
 
 _APPEARANCE = 3.0  # what a difference of cosine counts beside a distance in widths
 _UNCLEAR = 0.6  # two places that differ by less leave it open which is meant
+_SURE = 3  # good looks that say what somebody looks like, to be known again
 _FRAMES = 1000  # most that are remembered for filling gaps
 
 
@@ -174,7 +175,11 @@ class Tracker:
     ) -> dict[int, Followed]:
         """Return who of the lost ones the sightings are of which this was not known, by index."""
         busy = {track.number for track in followed.values()}
-        lost = [track for track in self._live.values() if track.number not in busy]
+        lost = [
+            track
+            for track in self._live.values()
+            if track.number not in busy and track.good_looks >= _SURE
+        ]
         alike = cosines(lost, sightings)
         for index, track in followed.items():
             # Who was never looked at well before may be somebody who was lost before they came.
@@ -221,7 +226,7 @@ class Tracker:
         ended: list[Followed] = []
         for track in self._live.values():
             lost_for = seconds - track.last.seconds
-            can_join = track.centre is not None and lost_for <= self._linking.rejoin_seconds
+            can_join = track.good_looks >= _SURE and lost_for <= self._linking.rejoin_seconds
             (kept if track.number in followed or can_join else ended).append(track)
         if len(kept) > self._linking.most_tracks:
             kept.sort(key=lambda track: (track.last.frame, track.number))

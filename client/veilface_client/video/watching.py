@@ -55,6 +55,7 @@ class Named:
     track: int
     seconds: float
     name: str
+    is_there: bool  # in the frame of this moment; False: it was found out afterwards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,7 @@ class Watcher:
         detections = self._stream.detect(frame.pixels)
         wanted = self._tracker.wanted(frame.seconds, detections, each_seconds=EACH_SECONDS)
         looks: list[Look | None] = [None] * len(detections)
-        can_see = in_view(detections)
+        can_see = in_view(detections, *frame.pixels.shape[:2])
         for index in [index for index in wanted if can_see[index]][:MOST_LOOKS]:
             looks[index] = self._look(frame.pixels, detections[index])
         live = self._tracker.step(frame.number, frame.seconds, detections, looks)
@@ -146,14 +147,14 @@ class Watcher:
             person = self._people[track.number] = _Person()
             events.append(Began(track=track.number, seconds=track.first.seconds))
         if track.good_looks >= max(FIRST_LOOKS, 2 * person.asked_looks):
-            events += self._ask(track, person, seconds)
+            events += self._ask(track, person, seconds, is_there=True)
         return events
 
     def _end(self, track: Track) -> list[Event]:
         person = self._people.pop(track.number, None)
         if person is None:
             return []
-        events = self._ask(track, person, track.last.seconds)
+        events = self._ask(track, person, track.last.seconds, is_there=False)
         ended = Ended(
             track=track.number,
             start=track.first.seconds,
@@ -166,7 +167,7 @@ class Watcher:
         )
         return [*events, ended]
 
-    def _ask(self, track: Track, person: _Person, seconds: float) -> list[Event]:
+    def _ask(self, track: Track, person: _Person, seconds: float, *, is_there: bool) -> list[Event]:
         """Ask who a track is, unless that is known or there was no good look since; say who."""
         if person.name is not None or track.good_looks == person.asked_looks:
             return []
@@ -176,4 +177,4 @@ class Watcher:
         person.asked_looks = track.good_looks
         if person.name is None:
             return []
-        return [Named(track=track.number, seconds=seconds, name=person.name)]
+        return [Named(track=track.number, seconds=seconds, name=person.name, is_there=is_there)]

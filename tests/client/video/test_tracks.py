@@ -130,6 +130,18 @@ def test_whoever_comes_again_is_known_by_their_look() -> None:
         assert (live.track, live.filled) == (expected, ())
 
 
+def test_whoever_was_hardly_looked_at_is_not_known_again() -> None:
+    """Two looks do not say what somebody looks like; three do."""
+    for looks, expected in ((2, 1), (3, 0)):
+        tracker = Tracker()
+        for frame in range(20):
+            taken = [look(3, noise=frame)] if frame < looks else None
+            tracker.step(frame, frame / RATE, [face(100, 100)], taken)
+        tracker.step(20, 2.5, [])
+        (live,) = tracker.step(21, 3.8, [face(500, 300)], [look(3)])
+        assert live.track == expected
+
+
 def test_whoever_comes_again_badly_seen_is_known_as_soon_as_they_are_seen_well() -> None:
     """The track that began meanwhile turns out to be the old one, and goes on as that."""
     poor = Look(embedding=None, qualities=np.zeros(8, np.float32))

@@ -34,7 +34,7 @@ FIELDS = {
         *("event", "source", "width", "height", "rate", "seconds", "watched_at", "warning"),
     },
     "began": {"event", "track", "seconds"},
-    "named": {"event", "track", "seconds", "name"},
+    "named": {"event", "track", "seconds", "name", "is_there"},
     "joined": {"event", "track", "seconds", "into"},
     "ended": {
         *("event", "track", "start", "end", "name", "reason", "frames", "looks", "places"),
@@ -104,7 +104,8 @@ def test_lines_of_json(watch: Watch, film: str) -> None:
     video, began, named, _, ada, eve, done = lines
     assert (video["width"], video["height"], video["rate"]) == (400, 200, 10.0)
     assert began == {"event": "began", "track": 0, "seconds": 0.0}
-    assert named == {"event": "named", "track": 0, "seconds": 0.6, "name": "ada"}
+    assert (named["track"], named["name"], named["is_there"]) == (0, "ada", True)
+    assert named["seconds"] == 0.6
     assert (ada["start"], ada["end"], ada["name"], ada["frames"]) == (0.0, 2.9, "ada", 30)
     assert ada["places"][-1] == [2.9, 146.0, 30.0, 60.0, 60.0]
     assert (eve["name"], eve["reason"]) == (None, "below the threshold")
@@ -113,7 +114,7 @@ def test_lines_of_json(watch: Watch, film: str) -> None:
 
 def test_the_documentation_has_every_field() -> None:
     """docs/video.md names each event and each of its fields."""
-    text = Path("docs/video.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "video.md").read_text()
     for event, fields in FIELDS.items():
         line = next(line for line in text.splitlines() if line.startswith(f"| `{event}` |"))
         assert all(f"`{name}`" in line for name in fields - {"event"})
@@ -158,6 +159,14 @@ def test_a_command_runs_for_whoever_is_known(watch: Watch, film: str, tmp_path: 
     assert "note: the command of --on-match failed with exit code 5" in errors
     assert watch(film, "--on-match", "'unclosed")[0] == 2
     assert watch(film, "--on-match", "")[0] == 2
+
+
+def test_no_command_runs_for_whoever_has_gone(watch: Watch, tmp_path: Path) -> None:
+    """Ada passes with two looks: she is named at her track's end, and the door stays shut."""
+    film = write_film(tmp_path / "short.mp4", [scene([("ada", 100, 100)])] * 5 + [scene([])] * 60)
+    touch = f"touch {tmp_path / 'opened'}"
+    assert watch(str(film), "--on-match", touch)[:2] == (0, ["0.0-0.4 s  ada"])
+    assert not (tmp_path / "opened").exists()
 
 
 def test_a_truncated_file_is_watched_as_far_as_it_goes(watch: Watch, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.client.face_parts import Seeing
 from tests.client.recognition.desks import OFFICER, OPERATOR, Clock, enrol, kinds, provider
 from tests.client.recognition.desks import open_desk as make_desk
 from tests.client.video.squares import COLOURS, SIDE, Person, SquareDesk, Squares, scene, who
@@ -88,7 +89,9 @@ def test_who_was_there_from_when_to_when(desk: SquareDesk) -> None:
     assert ended(events) == [("ada", ABOVE, 0.5, 3.9), (None, BELOW, 2.0, 5.9)]
     began, named = events[:2]
     assert began == Began(track=0, seconds=0.5)
-    assert named == Named(track=0, seconds=1.1, name="ada")  # looks at 0.5, 0.8 and 1.1
+    assert named == Named(
+        track=0, seconds=1.1, name="ada", is_there=True
+    )  # looks at 0.5, 0.8 and 1.1
     assert sum(isinstance(event, Named) for event in events) == 1
 
 
@@ -167,6 +170,14 @@ def test_a_track_that_joins_an_older_one_is_told(desk: SquareDesk) -> None:
     assert [type(event) for event in events] == [Began, Named, Began, Joined, Ended]
     assert [(one.track, one.into) for one in events if isinstance(one, Joined)] == [(1, 0)]
     assert ended(events) == [("ada", ABOVE, 0.0, 5.4)]
+
+
+def test_whoever_is_known_only_afterwards_is_named_as_gone() -> None:
+    """Two looks and away: the name comes at the track's end, and says that nobody is there."""
+    asked: list[tuple[int, bool]] = []
+    scenes = [[("ada", 60.0, 60.0)]] * 5 + [list[Person]()] * 70
+    events = watch(told_watcher(asked, {1: "ada"}), frames_of(scenes))
+    assert events[1] == Named(track=0, seconds=0.4, name="ada", is_there=False)
 
 
 def test_a_name_is_given_once_and_stays() -> None:
@@ -256,26 +267,45 @@ def test_the_organisations_detector_aligns_what_another_found(desk: SquareDesk) 
     assert aligned is not None and expected is not None  # noqa: PT018 -- one condition
     assert aligned.path == "squares/eyes"
     np.testing.assert_array_equal(aligned.pixels, expected.pixels)
-    beside = scene([("ada", 100, 100), ("bob", 150, 100)])  # larger, and before her
-    hidden = next(one for one in Squares().detect(beside) if one.box[2] < SIDE)
-    cut = align_near(beside, hidden, desk.detector)
-    assert cut is not None
-    assert (who(cut.pixels[40:72, 40:72]) == list(COLOURS).index("ada")).all()
     elsewhere = replace(rough, box=(300.0, 100.0, 50.0, 50.0))
     assert align_near(frame, elsewhere, desk.detector) is None
     outside = replace(rough, box=(-500.0, 5000.0, 50.0, 50.0))
     assert align_near(frame, outside, desk.detector) is None
 
 
+def test_of_two_faces_near_a_box_the_nearer_one_is_aligned() -> None:
+    """A larger face beside the one that is meant is not taken for it."""
+    frame = scene([("ada", 100, 100), ("bob", 170, 100)])
+    bob, ada = sorted(Squares().detect(frame), key=lambda one: -one.box[0])
+    part = (40, 40)  # where the part around ada begins
+    larger = replace(bob, box=(30.0, 20.0, 80.0, 80.0), landmarks=bob.landmarks - part)
+    exact = replace(ada, box=(30.0, 30.0, 60.0, 60.0), landmarks=ada.landmarks - part)
+    aligned = align_near(frame, ada, Seeing(larger, exact))
+    assert aligned is not None
+    assert (who(aligned.pixels[40:72, 40:72]) == list(COLOURS).index("ada")).all()
+
+
 def test_a_face_behind_another_is_not_looked_at() -> None:
     """It would be a look at two people; the one before it is looked at."""
-    frame = Detection(box=(0.0, 0.0, 60.0, 60.0), score=1.0, landmarks=np.eye(2), basis="box")
-    near, far = frame, replace(frame, box=(50.0, 0.0, 40.0, 40.0))
-    apart = replace(frame, box=(57.0, 0.0, 40.0, 40.0))
-    assert in_view([near, far]).tolist() == [True, False]
-    assert in_view([far, near, near]).tolist() == [False, True, True]
-    assert in_view([near, apart]).tolist() == [True, True]
-    assert in_view([]).tolist() == []
+    near = Detection(box=(10.0, 10.0, 60.0, 60.0), score=1.0, landmarks=np.eye(2), basis="box")
+    far = replace(near, box=(60.0, 10.0, 40.0, 40.0))
+    apart = replace(near, box=(67.0, 10.0, 40.0, 40.0))
+    assert in_view([near, far], 200, 200).tolist() == [True, False]
+    assert in_view([far, near, near], 200, 200).tolist() == [False, True, True]
+    assert in_view([near, apart], 200, 200).tolist() == [True, True]
+    assert in_view([], 200, 200).tolist() == []
+
+
+def test_half_a_face_at_the_border_is_not_looked_at() -> None:
+    """Whichever border it is."""
+    face = Detection(box=(10.0, 10.0, 60.0, 60.0), score=1.0, landmarks=np.eye(2), basis="box")
+    at_borders = [
+        replace(face, box=(left, top, 60.0, 60.0))
+        for left, top in ((1.0, 10.0), (10.0, -5.0), (39.0, 10.0), (10.0, 39.0))
+    ]
+    seen = in_view([face, *at_borders], 100, 100)
+    assert seen[1:].tolist() == [False] * 4
+    assert in_view([face], 100, 100).tolist() == [True]
 
 
 def test_what_is_said_of_the_threshold(desk: SquareDesk, tmp_path: Path) -> None:
@@ -292,10 +322,10 @@ class Crowd:
     def __init__(self, *, stays: bool) -> None:
         self._stays = stays
         self._rng = np.random.default_rng(0)
-        self._homes = self._rng.uniform(0, 20_000, (200, 2))
+        self._homes = self._rng.uniform(100, 20_000, (200, 2))
 
     def detect(self, image: Pixels) -> tuple[Detection, ...]:  # noqa: ARG002 -- it was told
-        homes = self._homes if self._stays else self._rng.uniform(0, 20_000, (200, 2))
+        homes = self._homes if self._stays else self._rng.uniform(100, 20_000, (200, 2))
         return tuple(
             Detection(box=(x, y, 30.0, 30.0), score=1.0, landmarks=np.eye(2), basis="box")
             for x, y in homes.tolist()
@@ -311,7 +341,7 @@ def test_a_crowd_is_followed_and_looked_at_in_turn() -> None:
         return Look(embedding=None, qualities=np.zeros(8, np.float32))
 
     watcher = Watcher(Crowd(stays=True), look, lambda _track, _asked: (None, BELOW), LINKING)
-    black = np.zeros((4, 4, 3), np.uint8)
+    black = np.broadcast_to(np.uint8(0), (30_000, 30_000, 3))
     events = watch(watcher, (Frame(number=t, seconds=t / 25, pixels=black) for t in range(30)))
     assert len(looked) == 30 * MOST_LOOKS
     assert len(set(looked)) == 200
@@ -331,7 +361,7 @@ def test_hours_of_video_do_not_fill_memory() -> None:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
     watcher = Watcher(Crowd(stays=False), look, lambda _track, _asked: (None, BELOW), LINKING)
-    black, sizes = np.zeros((4, 4, 3), np.uint8), []
+    black, sizes = np.broadcast_to(np.uint8(0), (30_000, 30_000, 3)), []
     for t in range(60):
         watcher.step(Frame(number=t, seconds=float(t), pixels=black))
         if t % 15 == 14:
