@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.client.private_parts import CONFIG, REGISTRATION
 from torch import Generator, Tensor
 
 from veilface_client import hardship
 from veilface_client.augmentation import augment, draws_of
 from veilface_client.hardship import HARDEST, befall
 from veilface_client.perturbations.levels import PERTURBATIONS
+from veilface_client.private_plan import plan_of
 from veilface_common.config import AugmentationConfig
 from veilface_common.preprocessing import SIDE
 
@@ -177,3 +179,10 @@ def test_two_seeds_strew_other_grains() -> None:
     assert not torch.equal(first, hardship.strew(grey(), [0.0, 0.2, 1.0, 0.5, 0.5 + bit]))
     assert not torch.equal(first, hardship.strew(grey(), [0.0, 0.2, 1.0, 0.5 + bit, 0.5]))
     assert np.isfinite(first.numpy()).all()
+
+
+def test_a_persons_views_cost_no_budget() -> None:
+    """As many hard views of a person as one likes: the plan and its charge are the same."""
+    plans = [plan_of(replace(CONFIG.privacy, views=views), REGISTRATION) for views in (1, 5)]
+    assert plans[0] == plans[1]
+    assert plans[0].event == plans[1].event

@@ -99,6 +99,15 @@ def test_boxes_that_share_much_are_one_face() -> None:
     assert [face.score for face in kept] == [0.7, 0.9]  # the largest first
 
 
+def test_a_part_of_a_face_is_none() -> None:
+    """A box that lies in a surer one is left out; a surer small one leaves the large one be."""
+    large, part = (0.9, 0, 0, 90, 90), (0.6, 20, 20, 30, 30)
+    kept = recurrent._detections(np.array([part, large]))
+    assert [face.score for face in kept] == [0.9]
+    kept = recurrent._detections(np.array([(0.95, *part[1:]), large]))
+    assert [face.score for face in kept] == [0.9, 0.95]
+
+
 def test_a_picture_made_to_hold_thousands_of_faces_gives_a_bounded_number() -> None:
     """Every second cell a face of its own: no more than MOST_FACES, in bounded time."""
     scores = np.zeros((80, 80), np.float32)

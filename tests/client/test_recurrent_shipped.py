@@ -26,12 +26,12 @@ def test_what_comes_along_is_ours_to_give(shipped: Recurrent) -> None:
 
 @pytest.mark.parametrize("pixels", [64, 120, 240])
 def test_a_drawn_face_is_found_where_it_is(shipped: Recurrent, pixels: int) -> None:
-    """Its eyes are expected within a fifth of their distance of where they are drawn."""
+    """Its eyes are expected within 0.3 of their distance of where they are drawn."""
     picture = beside(portrait(pixels=pixels))
     (face,) = shipped.detect(picture)
     eyes = eyes_of(pixels=pixels) + 40
     distance = np.linalg.norm(eyes[1] - eyes[0])
-    assert np.linalg.norm(face.landmarks - eyes, axis=1).max() < 0.2 * distance
+    assert np.linalg.norm(face.landmarks - eyes, axis=1).max() < 0.3 * distance
     assert align_face(picture, shipped).path == "rnn/box"
 
 

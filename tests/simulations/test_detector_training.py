@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_a_few_steps_find_a_square(name: str) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """Four steps on single frames, two on clips, a checkpoint after every second; no export."""
+    """Three steps on single frames, three on clips, a checkpoint every second; no export."""
     torch.set_num_threads(1)
     monkeypatch.setattr(training, "open_clips", lambda *_: Squares())
     monkeypatch.setattr(training, "EACH", 2)
@@ -124,7 +125,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Plan:
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
     tmp_path: Path, quick: Plan, stopped: int, left: list[int]
 ) -> None:
-    """Stopped in either part, or where one ends and the other has not begun: equal weights."""
+    """Stopped before the first checkpoint, in either part: equal weights."""
 
     def stop(done: int, _: int) -> None:
         if done == stopped:
@@ -159,8 +160,26 @@ def test_no_clip_is_seen_twice_and_networks_see_the_same(
 
     monkeypatch.setattr(training, "open_clips", lambda *_: Watched())
     train(quick, tmp_path, lambda *_: None)
-    assert [number for _, number in asked] == list(range(4 * 8 + 2 * 4))
-    assert [frames for frames, _ in asked] == [1] * 32 + [2] * 8
+    assert [number for _, number in asked] == list(range(3 * 8 + 3 * 4))
+    assert [frames for frames, _ in asked] == [1] * 24 + [2] * 12
+
+
+def test_a_training_starts_from_another_s_weights(tmp_path: Path, quick: Plan) -> None:
+    """With a rate of nought they stay as they were; a folder without them is refused."""
+    for folder in ("first", "second", "third"):
+        (tmp_path / folder).mkdir()
+    train(quick, tmp_path / "first", lambda *_: None)
+    onwards = replace(quick, start=str(tmp_path / "first"), seed=9, learning_rate=0.0)
+    train(onwards, tmp_path / "second", lambda *_: None)
+    before, after = (load_file(tmp_path / f / "rnn.safetensors") for f in ("first", "second"))
+    same = [
+        torch.equal(before[name], after[name])
+        for name in before
+        if name.endswith(("weight", "bias"))
+    ]
+    assert all(same)
+    with pytest.raises(ArtifactError, match="weights to start from"):
+        train(replace(quick, start=str(tmp_path / "third")), tmp_path / "third", lambda *_: None)
 
 
 def test_another_plan_s_checkpoint_is_refused(tmp_path: Path, quick: Plan) -> None:

@@ -31,18 +31,19 @@ from veilface_client.images import Pixels
 from veilface_common.errors import ArtifactError, ConfigError
 
 SHIPPED = "rnn-drawn.onnx"
-SCORE = 0.3  # from which a cell is a face's centre; docs/detector.md
+SCORE = 0.5  # from which a cell is a face's centre; docs/detector.md
 # Pixels of the longer side: small faces are found in the first look, large ones in the second.
 STILL_SIDES = (LONGEST_SIDE, 224)
 VIDEO_SIDE = 320
 ENLARGED = 2.0  # a smaller picture is brought to them by so much at most
 MOST_FACES = 500
-OVERLAP = 0.5  # neighbouring cells whose boxes share more than this are one face
+OVERLAP = 0.5  # boxes that share more than this of their union are one face
+WITHIN = 0.7  # so is a box of which more than this lies in a surer one: a part of a large face
 _HINT = "a file that `veilface-sim detector train` wrote, or --detector rnn"
 
 # Where eyes are in the network's box, as shares of its width and height: docs/detector.md.
-LEFT_EYE = np.array((0.30, 0.42))
-RIGHT_EYE = np.array((0.70, 0.42))
+LEFT_EYE = np.array((0.254, 0.425))
+RIGHT_EYE = np.array((0.746, 0.425))
 
 State = NDArray[np.float32]
 Found = NDArray[np.float64]  # [n, 5]: score, left, top, width, height
@@ -204,7 +205,7 @@ def _apart(boxes: Points) -> list[int]:
         high = np.minimum(top + height, others[:, 1] + others[:, 3]) - np.maximum(top, others[:, 1])
         shared = wide.clip(0) * high.clip(0)
         union = width * height + others[:, 2] * others[:, 3] - shared
-        if (shared <= OVERLAP * union).all():
+        if (shared <= np.minimum(OVERLAP * union, WITHIN * width * height)).all():
             kept.append(i)
     return kept
 

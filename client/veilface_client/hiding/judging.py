@@ -19,16 +19,16 @@ from veilface_client.limits import LimitReached, verify_allowed
 from veilface_client.recognition import lines, matching
 from veilface_client.recognition.desk import Desk
 from veilface_client.roles import Actor
-from veilface_client.video.watching import Naming
+from veilface_client.video.desks import Answering
 from veilface_common.errors import ConfigError
 
 
-def keeping(desk: Desk, naming: Naming, names: Sequence[str]) -> Judge:
+def keeping(desk: Desk, naming: Answering, names: Sequence[str]) -> Judge:
     """Return what keeps the people of these names and nobody else.
 
     Args:
         desk: the organisation's.
-        naming: says who somebody is, as `video.desks.naming_of` does.
+        naming: says who somebody is, as `video.desks.answering_of` does.
         names: of people who are enrolled.
 
     Raises:

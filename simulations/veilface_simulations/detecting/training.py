@@ -187,6 +187,22 @@ def _learner(name: Name, plan: Plan, device: torch.device) -> Learner:
     return Learner(name=name, network=network, optimizer=optimizer)
 
 
+def _begin(learner: Learner, start: str) -> None:
+    """Begin with the weights that another training gave this network, as far as they fit."""
+    if not start:
+        return
+    path = Path(start) / f"{learner.name}.safetensors"
+    try:
+        known = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"expected the weights to start from in {path}, got none") from error
+    own = learner.network.state_dict()
+    fitting = {k: v for k, v in known.items() if k in own and v.shape == own[k].shape}
+    if not fitting:
+        raise ArtifactError(f"expected weights of {learner.name} in {path}, got others")
+    learner.network.load_state_dict(own | fitting)
+
+
 def _step(learner: Learner, batch: Batch, rate: float, device: torch.device) -> tuple[float, float]:
     """Take one step and return the losses of centres and of boxes before it."""
     precision = choose_precision("auto", device)

@@ -14,7 +14,7 @@ from tests.client.recognition.desks import OFFICER, OPERATOR, WordDesk, enrol, o
 from veilface_client.hiding import judging
 from veilface_client.hiding.films import Judge
 from veilface_client.limits import Limits
-from veilface_client.video.desks import naming_of
+from veilface_client.video.desks import answering_of
 from veilface_common.errors import AccessDenied, DataError, WrongKey
 
 SHOWN, HIDDEN = True, False  # what was said of a face before
@@ -40,7 +40,7 @@ def between(desk: WordDesk, word: str, share: float) -> NDArray[np.float32]:
 
 
 def keep(desk: WordDesk, *names: str) -> Judge:
-    return judging.keeping(desk, naming_of(desk, OPERATOR, lambda _: None), names)
+    return judging.keeping(desk, answering_of(desk, OPERATOR, lambda _: None), names)
 
 
 def hide(desk: WordDesk, *names: str, told: list[str] | None = None) -> Judge:
@@ -125,7 +125,7 @@ def test_who_may_not_identify_may_not_hide_by_name(desk: WordDesk) -> None:
     with pytest.raises(AccessDenied):
         judging.hiding(desk, OFFICER, ["ada"], lambda _: None)
     with pytest.raises(AccessDenied):
-        judging.keeping(desk, naming_of(desk, OFFICER, lambda _: None), ["ada"])(
+        judging.keeping(desk, answering_of(desk, OFFICER, lambda _: None), ["ada"])(
             (look(desk, "ada/9"),), None
         )
 
