@@ -17,9 +17,10 @@ from veilface_client.commands.opening import (
     say,
 )
 from veilface_common.command import Parser, plain
-from veilface_common.errors import ConfigError
+from veilface_common.errors import ConfigError, VeilfaceError
 from veilface_common.files import PUBLIC, write_atomically
-from veilface_common.robustness_table import in_one_line
+from veilface_common.robustness_table import RobustnessTable, in_one_line
+from veilface_common.typed_json import from_json
 
 _NOBODY = "nobody: a model of your own"
 
@@ -51,16 +52,22 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from veilface_common.artifact import parse_manifest  # noqa: PLC0415 -- brings PyTorch
-
     manifest, signer = _told(arguments)
     body = json.loads(manifest)
-    release = parse_manifest(manifest, "the manifest").release
-    told = body if release is None else body | {"robustness": in_one_line(release.robustness)}
+    told: dict[str, object] = body | {"robustness": _robustness(body.get("robustness"))}
     lines = [f"signed by: {signer or _NOBODY}"]
     lines += [plain(f"{key}: {_short(value)}") for key, value in told.items() if key != "signature"]
     say(arguments, {"signed_by": signer or None, "manifest": body}, "\n".join(lines))
     return 0
+
+
+def _robustness(told: object) -> object:
+    """Return the table in a line. What is none stays as it is: anybody may have written it."""
+    try:
+        table = None if told is None else from_json(RobustnessTable, told, "robustness")
+    except VeilfaceError:
+        return told
+    return in_one_line(table)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
