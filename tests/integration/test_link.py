@@ -181,7 +181,8 @@ def test_what_dies_is_started_again_and_nothing_is_left(link: Link) -> None:
     link.process.wait(10)
     link.process = started(link.home.folder)
     assert "coordinator's key" in ready(link.process)[-1]
-    assert not any(process.is_running() for process in leftovers)
+    # Ended, and taken away by whoever is their parent now, which can take a moment.
+    assert waited_for(lambda: not any(process.is_running() for process in leftovers))
     assert is_up(link)
 
 
