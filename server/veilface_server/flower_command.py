@@ -15,6 +15,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from veilface_common.errors import EngineError
@@ -101,11 +102,21 @@ def submit(bundle: Path, options: Sequence[str], environment: Mapping[str, str])
     return str(number)
 
 
-def status_of(number: str, environment: Mapping[str, str]) -> str:
-    """Return what Flower says of a run, such as `running` or `finished:failed`."""
+@dataclass(frozen=True)
+class Standing:
+    """What Flower says of a run."""
+
+    status: str  # such as `running` or `finished:failed`; nothing where it knows of none
+    details: str = ""  # why it failed, in a sentence of Flower's
+
+
+def standing_of(number: str, environment: Mapping[str, str]) -> Standing:
+    """Ask Flower about a run: two seconds of a processor, for it starts a program of Flower's."""
     runs = flwr(["ls", CONNECTION, "--run-id", number], environment).get("runs")
-    first = runs[0] if isinstance(runs, list) and runs else {}
-    return str(first.get("status", "")) if isinstance(first, dict) else ""
+    first = runs[0] if isinstance(runs, list) and runs else None
+    if not isinstance(first, dict):
+        return Standing("")
+    return Standing(str(first.get("status", "")), str(first.get("status-details", "")))
 
 
 def is_healthy(address: str, authority: Path | None) -> bool:
@@ -140,12 +151,12 @@ def program(name: str, environment: Mapping[str, str]) -> str:
     return path
 
 
-def reason_in(log: Path) -> str:
-    """Return the line of a log that names an error of ours, or the last one."""
+def reason_in(log: Path, said: str = "") -> str:
+    """Return the line of a log that names an error of ours, else what Flower said, or the last."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     ours = [line.strip() for line in lines if "veilface_common.errors." in line]
     rest = [line.strip() for line in lines if line.strip()] or ["no output"]
-    return (ours or rest)[-1].removeprefix("veilface_common.errors.")
+    return (ours or [said or rest[-1]])[-1].removeprefix("veilface_common.errors.")
 
 
 def _last_line(answer: object, done: subprocess.CompletedProcess[str]) -> str:

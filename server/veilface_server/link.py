@@ -284,7 +284,7 @@ class _LinkFlower:
 
     def status(self, number: str) -> str:
         """Return what Flower says of a run."""
-        return flower_command.status_of(number, self.environment)
+        return flower_command.standing_of(number, self.environment).status
 
     def is_running_app(self) -> bool:
         """Whether a ServerApp of ours is alive."""

@@ -25,18 +25,29 @@ from veilface_common.errors import EngineError
 from veilface_common.processes import end_marked, free_port
 from veilface_server import app as server
 from veilface_server.flower_command import (
+    Standing,
     flower_environment,
     is_healthy,
     program,
     reason_in,
-    status_of,
+    standing_of,
     submit,
     write_connection,
 )
 
 MARK = "VEILFACE_ENGINE_OF"
 _START_SECONDS = 90.0
-_POLL_SECONDS = 3.0
+_GLANCE_SECONDS = 0.5
+_ASK_SECONDS = 30.0  # Flower itself, where its log does not say that the run has ended
+_END = b"Finished task"
+# A busy machine: whoever works for a run must give a sign of life within a minute, from a thread
+# of the process that trains, by a call that must be answered in 5 s. The run goes on where it was.
+_SILENT = "No heartbeat"
+_ATTEMPTS = 3
+
+
+class _LostRunError(EngineError):
+    """Flower took a run for dead that only was slow."""
 
 
 def run_with_flower(
@@ -51,19 +62,29 @@ def run_with_flower(
     """
     count = sum(path.is_dir() for path in organisations.iterdir())
     work.mkdir(parents=True, exist_ok=True)
-    end_leftovers(work)
-    with _temporary_folder() as temporary:
-        environment = _environment(work, organisations, folder, temporary)
-        port = free_port()
-        write_bundle(work / "app", config)
-        # No TLS: loopback, between processes of one user on one machine.
-        write_connection(work / "home", f"127.0.0.1:{port}", None)
-        superlink = _start_superlink(work, environment, port)
-        try:
-            _wait_for(superlink, port, work)
-            _follow(_submit(work, environment, count, workers), superlink, work, environment)
-        finally:
-            end_leftovers(work)
+    write_bundle(work / "app", config)
+    for attempt in range(1, _ATTEMPTS + 1):
+        end_leftovers(work)
+        with _temporary_folder() as temporary:
+            environment = _environment(work, organisations, folder, temporary)
+            try:
+                _run_once(work, environment, count, workers)
+            except _LostRunError:
+                if attempt == _ATTEMPTS:
+                    raise
+            else:
+                return
+            finally:
+                end_leftovers(work)
+
+
+def _run_once(work: Path, environment: Mapping[str, str], count: int, workers: int) -> None:
+    port = free_port()
+    # No TLS: loopback, between processes of one user on one machine.
+    write_connection(work / "home", f"127.0.0.1:{port}", None)
+    superlink = _start_superlink(work, environment, port)
+    _wait_for(superlink, port, work)
+    _follow(_submit(work, environment, count, workers), superlink, work, environment)
 
 
 def end_leftovers(work: Path) -> None:
@@ -140,12 +161,30 @@ def _follow(
 ) -> None:
     """Wait for the end of the run. Its progress is seen in the coordinator's folder."""
     log = work / "superlink.log"
+    asked = time.monotonic()
     while True:
-        status = status_of(number, environment)
-        if status == "finished:completed":
+        time.sleep(_GLANCE_SECONDS)
+        lost = superlink.poll() is not None
+        if not lost and not _has_ended(log) and time.monotonic() - asked < _ASK_SECONDS:
+            continue
+        standing = Standing("lost") if lost else standing_of(number, environment)
+        asked = time.monotonic()
+        if standing.status == "finished:completed":
             return
-        if status.startswith("finished") or superlink.poll() is not None:
-            raise EngineError(
-                f"Flower's run ended as {status or 'lost'}: {reason_in(log)}", hint=f"see {log}"
+        if not lost and not standing.status.startswith("finished"):
+            continue
+        hint = f"see {log}"
+        if _SILENT in standing.details:
+            raise _LostRunError(
+                f"Flower gave the run up {_ATTEMPTS} times: no sign of life for a minute",
+                hint=f"less beside it on this machine, or --engine inprocess; {hint}",
             )
-        time.sleep(_POLL_SECONDS)
+        raise EngineError(
+            f"Flower's run ended as {standing.status}: {reason_in(log, standing.details)}",
+            hint=hint,
+        )
+
+
+def _has_ended(log: Path) -> bool:
+    """Whether the SuperLink says so; what became of the run it is then asked."""
+    return _END in log.read_bytes()

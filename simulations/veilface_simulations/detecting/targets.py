@@ -13,7 +13,11 @@ from torch.nn import functional
 from veilface_common.models.heatmap import CLASSIC_PIXELS, STRIDE, Maps, cell_middles
 from veilface_simulations.clips.clip import Boxes, Flags
 
-SPREAD = 0.09  # of a face's side: deviation of the hill around its centre (Liu et al. 2020, TTFNet)
+# A hill's top is flat, so that a face of which it is known but roughly where it is, for it moved
+# while nothing could be seen, still has cells that surely belong to it (Tian et al. 2019, FCOS).
+TOP = 0.2  # of a face's side: from its middle as far as this every cell is a centre
+WIDEST_TOP = 1.0  # cells
+SPREAD = 0.09  # of a face's side: deviation of the slope beyond (Liu et al. 2020, TTFNet)
 HILL = 0.3  # height from which cells learn the box as well
 BOX_WEIGHT = 2.0
 
@@ -22,7 +26,7 @@ BOX_WEIGHT = 2.0
 class Targets:
     """Of F frames of h x w cells."""
 
-    centres: Tensor  # [F, h, w] in [0, 1]; 1: the centre of a face lies in this cell
+    centres: Tensor  # [F, h, w] in [0, 1]; 1: the centre of a face lies in this cell, or very near
     boxes: Tensor  # [F, 4, h, w]: middle x, y and sides in cells, of the face whose hill is highest
     weights: Tensor  # [F, h, w]: how much the box counts here
     counted: Tensor  # [F, h, w]: 0 where nothing said is wrong, for a face is there to be ignored
@@ -63,26 +67,34 @@ def _raise_hill(
     height, width = centres.shape
     middle, sides = box[:2] + box[2:] / 2, np.maximum(box[2:], 0.1)
     column, row = np.clip(middle.astype(int), 0, (width - 1, height - 1))
-    across = np.exp(-(((np.arange(width) - column) / (SPREAD * sides[0])) ** 2) / 2)
-    down = np.exp(-(((np.arange(height) - row) / (SPREAD * sides[1])) ** 2) / 2)
+    across = _slope(width, middle[0], sides[0])
+    down = _slope(height, middle[1], sides[1])
+    across[column] = down[row] = 1  # the cell that the centre lies in, however small the face is
     hill = np.outer(down, across).astype(np.float32)
     higher = hill > centres
+    higher[row, column] = True
     centres[higher] = hill[higher]
     inside[:, higher] = np.concatenate((middle, sides)).astype(np.float32)[:, None]
+
+
+def _slope(cells: int, middle: float, side: float) -> NDArray[np.float64]:
+    """Return the height of the hill along one axis, at the middle of each cell."""
+    away = np.abs(np.arange(cells) + 0.5 - middle) - min(TOP * side, WIDEST_TOP)
+    return np.asarray(np.exp(-((np.maximum(away, 0) / (SPREAD * side)) ** 2) / 2))
 
 
 def loss_of(maps: Maps, targets: Targets) -> tuple[Tensor, Tensor]:
     """Return the loss of centres and that of boxes; maps are of the same frames, [B, T, ...]."""
     logits = maps.centres.flatten(0, 1).float()  # [F, h, w]
     centres = (focal(logits, targets.centres) * targets.counted).sum()
-    faces = (targets.centres == 1).sum().clamp(min=1)
+    tops = (targets.centres == 1).sum().clamp(min=1)
     offsets, logs = maps.boxes.flatten(0, 1).float().chunk(2, dim=1)  # 2 x [F, 2, h, w]
     middles, sides = targets.boxes.chunk(2, dim=1)  # 2 x [F, 2, h, w]
     # As shares of the face's side: half a cell is much of a small face and little of a large one.
     off = (cell_middles(logits) + offsets - middles).abs() / sides + (logs - sides.log()).abs()
     weights = targets.weights.unsqueeze(1)
     boxes = (off * weights).sum() / weights.sum().clamp(min=1)
-    return centres / faces, BOX_WEIGHT * boxes
+    return centres / tops, BOX_WEIGHT * boxes
 
 
 def focal(logits: Tensor, centres: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Detectors trained on generated clips: several of them side by side, on the very same frames.
 
 First on single frames, for the frames of a clip are too much alike to learn from them what faces
-look like; then on clips, to remember.
+look like; then on clips, to remember. There batch normalisation keeps the statistics that it had:
+those of a few clips, a third of them black or noise, are nothing to go by.
 
 DIR/checkpoint.safetensors   NETWORK/weights/NAME, NETWORK/optimizer/NUMBER/NAME; the plan, the step
                              and the losses so far in its metadata
@@ -138,6 +139,9 @@ def train(plan: Plan, folder: Path, progress: Progress) -> None:
     sums, counted = torch.zeros(len(learners), 2), 0
     for step in range(first, plan.steps):
         batch = batch_of(sources, plan, step)
+        if step >= plan.still_steps:
+            for learner in learners:
+                _keep_statistics(learner.network)
         sums += torch.tensor([_step(one, batch, plan.rate_at(step), device) for one in learners])
         done, counted = step + 1, counted + 1
         if done % EACH == 0 or done == plan.steps:
@@ -201,6 +205,12 @@ def _begin(learner: Learner, start: str) -> None:
     if not fitting:
         raise ArtifactError(f"expected weights of {learner.name} in {path}, got others")
     learner.network.load_state_dict(own | fitting)
+
+
+def _keep_statistics(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def _step(learner: Learner, batch: Batch, rate: float, device: torch.device) -> tuple[float, float]:
