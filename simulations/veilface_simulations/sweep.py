@@ -6,17 +6,14 @@ The arms that no epsilon touches, each alone and all pooled, are trained in the 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from veilface_common import typed_json
 from veilface_common.errors import ArtifactError, ConfigError
-from veilface_common.files import PUBLIC, write_atomically
 from veilface_common.metrics import Figures, Interval
 from veilface_simulations import results
 from veilface_simulations.experiment import (
@@ -26,12 +23,11 @@ from veilface_simulations.experiment import (
     calibrate,
     load_experiment,
 )
+from veilface_simulations.record_file import RecordFile
 from veilface_simulations.results import Arm, HeldOut, Result, load_result, local_mean
 from veilface_simulations.run import Display, Job, run, start, verify_new
 from veilface_simulations.world import check_sources
 
-SCHEMA = 1
-FILE_NAME = "sweep.json"
 _PREFIX = "epsilon-"  # of the folder of a run
 T = TypeVar("T")
 
@@ -81,6 +77,9 @@ class Sweep:
     seed: int
     warnings: tuple[str, ...] = ()
     command: str
+
+
+RECORD = RecordFile("sweep.json", Sweep)
 
 
 def parse_epsilons(text: str) -> tuple[float, ...]:
@@ -197,21 +196,6 @@ def collect(jobs: Sequence[Job], found: Sequence[Result]) -> Sweep:
         warnings=tuple(dict.fromkeys(text for result in found for text in result.warnings)),
         command=first.command,
     )
-
-
-def to_json(sweep: Sweep) -> dict[str, Any]:
-    """Return what stands in `sweep.json`."""
-    return {"schema": SCHEMA, **typed_json.to_json(sweep)}
-
-
-def save_sweep(sweep: Sweep, path: Path) -> None:
-    """Write `sweep` to the file `path`: whole, or not at all.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    text = json.dumps(to_json(sweep), indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, (text + "\n").encode(), mode=PUBLIC)
 
 
 def _parse_epsilon(entry: str) -> float:

@@ -60,7 +60,7 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return stopped("sweep", folder)
     write_atomically(folder / PAGE, render(found).encode(), mode=PUBLIC)
-    sweeps.save_sweep(found, folder / sweeps.FILE_NAME)
+    sweeps.RECORD.save(found, folder)
     _print_sweep(found)
     print(f"report: {folder / PAGE}")
     return 0

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from veilface_client.detectors.notes import DetectorNotes, to_metadata
+from veilface_client.detectors.notes import METADATA, DetectorNotes
 
 NOTES = DetectorNotes(
     network="rnn",
@@ -68,6 +68,6 @@ def bright_is_a_face(
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     changed = replace(notes, **changes) if changes else notes  # type: ignore[arg-type]
-    helper.set_model_props(model, to_metadata(changed))
+    helper.set_model_props(model, METADATA.write(changed))
     onnx.save(model, path)
     return path

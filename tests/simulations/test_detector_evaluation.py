@@ -25,10 +25,8 @@ from veilface_simulations.detecting.evaluating import (
 )
 from veilface_simulations.detecting.page import render
 from veilface_simulations.detecting.record import (
-    FILE_NAME,
+    RECORD,
     Evaluation,
-    from_json,
-    to_json,
 )
 from veilface_simulations.detecting.sheets import contact_sheet
 
@@ -174,17 +172,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(folder: Path) -> Evaluation:
-    return from_json(json.loads((folder / FILE_NAME).read_text()))
+    return RECORD.from_json(json.loads((folder / RECORD.name).read_text()))
 
 
 def test_the_command_writes_what_it_reads_back(folder: Path) -> None:
     """Everything survives the file; clean clips are measured though only 4 was asked for."""
     evaluation = read(folder)
-    assert from_json(json.loads(json.dumps(to_json(evaluation)))) == evaluation
+    assert RECORD.from_json(json.loads(json.dumps(RECORD.to_json(evaluation)))) == evaluation
     assert [one.name for one in evaluation.detectors] == ["haar", "centre@0.5"]
     assert [one.corrupted for one in evaluation.detectors[0].clips] == [0, 4]
     with pytest.raises(ArtifactError, match="schema"):
-        from_json({**to_json(evaluation), "schema": 2})
+        RECORD.from_json({**RECORD.to_json(evaluation), "schema": 2})
 
 
 def test_the_page_escapes_and_loads_nothing(folder: Path) -> None:
@@ -234,7 +232,7 @@ def test_settings_that_cannot_be_used_are_refused(options: list[str], tmp_path: 
 def test_every_key_is_documented(folder: Path) -> None:
     """The page of docs names every key of the file."""
     page = (Path(__file__).parents[2] / "docs" / "detector.md").read_text()
-    whole = json.loads((folder / FILE_NAME).read_text())
+    whole = json.loads((folder / RECORD.name).read_text())
     one = whole["detectors"][0]
     parts = (whole, one, one["stills"], one["stills"]["sizes"][0], one["clips"][0])
     assert not [key for part in parts for key in part if f"`{key}`" not in page]

@@ -80,9 +80,7 @@ def test_every_cell_close_to_a_middle_is_a_centre() -> None:
     tops = {(int(row), int(column)) for row, column in (targets.centres[0] == 1).nonzero()}
     # Middle (70, 90), so x from 62 to 78 and y from 82 to 98; middles of cells lie at 4, 12, ...
     assert tops == {(row, column) for row in (10, 11) for column in (8, 9)} | {(3, 18)}
-    near = np.concatenate(
-        (FACE, FACE + np.array([9.0, 0, 0, 0]))
-    )  # each has the cell that it is in
+    near = np.concatenate((FACE, FACE + np.array([9.0, 0, 0, 0])))  # each its own cell
     both = targets_of([near], [np.zeros(2, bool)], 64, 64)
     assert [float(both.boxes[0, 0, 4, column]) for column in (4, 5)] == [4.0, 5.125]
 

@@ -28,7 +28,7 @@ from veilface_simulations.cli import main
 from veilface_simulations.robustness import command, measuring
 from veilface_simulations.robustness.measuring import CLEAN, measure_all
 from veilface_simulations.robustness.page import render
-from veilface_simulations.robustness.record import Robustness, from_json, to_json
+from veilface_simulations.robustness.record import RECORD, Robustness
 from veilface_simulations.robustness.scenes import PROBES, Cropped, Scene, Scenes, Sought, choose
 
 HOSTILE = "<script>alert('x')</script>\"'&$title ${body} </title>"
@@ -191,8 +191,8 @@ def measured(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_command_writes_what_it_found(measured: Path) -> None:
     """Eighty cells and the clean one; against itself a model has a relative error of 1."""
     written = json.loads((measured / "robustness.json").read_text())
-    found = from_json(written)
-    assert to_json(found) == written
+    found = RECORD.from_json(written)
+    assert RECORD.to_json(found) == written
     assert (found.people, found.probes, found.impostor_pairs) == (8, 8, 56)
     assert len(found.model.cells) == 80
     assert found.model.clean.false_match_rate <= 0.2
@@ -203,14 +203,14 @@ def test_the_command_writes_what_it_found(measured: Path) -> None:
     assert all(cell.rates.failures == 0 for cell in found.model.cells)
     assert sorted(path.name for path in measured.iterdir()) == [
         "robustness.html",
-        command.FILE_NAME,
+        command.RECORD.name,
     ]
 
 
 def test_a_release_carries_what_was_found(measured: Path) -> None:
     """The table that a manifest takes from the file has every cell, in four decimals."""
-    found = from_json(json.loads((measured / command.FILE_NAME).read_text())).model
-    table = read_table(measured / command.FILE_NAME)
+    found = RECORD.from_json(json.loads((measured / command.RECORD.name).read_text())).model
+    table = read_table(measured / command.RECORD.name)
     assert table.sha256 == found.sha256
     assert [one.name for one in table.perturbations] == list(found.perturbations())
     for one in table.perturbations:
@@ -226,8 +226,8 @@ def test_the_same_seed_finds_the_same(
     """In another process order too: a cell does not depend on those measured before it."""
     monkeypatch.setattr(measuring, "CONDITIONS", (("hand", 4), ("salt-and-pepper", 2)))
     assert main(["robustness", "--model", str(untrained), *OPTIONS, "--out", str(tmp_path)]) == 0
-    again = from_json(json.loads((tmp_path / "robustness.json").read_text()))
-    before = from_json(json.loads((measured / "robustness.json").read_text()))
+    again = RECORD.from_json(json.loads((tmp_path / "robustness.json").read_text()))
+    before = RECORD.from_json(json.loads((measured / "robustness.json").read_text()))
     assert again.model.threshold == before.model.threshold
     assert len(again.model.cells) == 2
     assert all(cell in before.model.cells for cell in again.model.cells)
@@ -246,7 +246,7 @@ def test_every_written_key_is_documented(measured: Path) -> None:
 
 def test_the_page_shows_every_perturbation_and_loads_nothing(measured: Path) -> None:
     """Three heat maps, a row and a strip of pictures for each, no address that is fetched."""
-    found = from_json(json.loads((measured / "robustness.json").read_text()))
+    found = RECORD.from_json(json.loads((measured / "robustness.json").read_text()))
     text = (measured / "robustness.html").read_text()
     assert text.count("<svg ") == 3
     assert text.count("data:image/jpeg;base64,") == 16
@@ -263,7 +263,7 @@ def test_the_page_shows_every_perturbation_and_loads_nothing(measured: Path) -> 
 
 def test_hostile_names_do_not_inject(measured: Path) -> None:
     """A source, a model or a warning named as a script is shown as text."""
-    plain = from_json(json.loads((measured / "robustness.json").read_text()))
+    plain = RECORD.from_json(json.loads((measured / "robustness.json").read_text()))
     bad = replace(plain, data=HOSTILE, detector=HOSTILE, command=HOSTILE, warnings=(HOSTILE,))
     text = render(replace(bad, model=replace(plain.model, name=HOSTILE)))
     assert "<script" not in text
@@ -276,7 +276,7 @@ def test_another_schema_is_refused(measured: Path) -> None:
     written = json.loads((measured / "robustness.json").read_text())
     for bad in ({**written, "schema": 2}, {**written, "rate": "1%"}, []):
         with pytest.raises(ArtifactError):
-            from_json(bad)
+            RECORD.from_json(bad)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def stop(*_: object, **__: object) -> None:
 
 def test_a_model_that_may_know_these_people_is_named(measured: Path, untrained: Path) -> None:
     """Figures on one's own training set flatter; drawn people to evaluate on are others."""
-    found: Robustness = from_json(json.loads((measured / "robustness.json").read_text()))
+    found: Robustness = RECORD.from_json(json.loads((measured / "robustness.json").read_text()))
     assert not any("trained on" in warning for warning in found.warnings)
     looker = measuring.open_looker(untrained)
     knows = replace(looker, manifest=replace(looker.manifest, training={"data": "lfw:PATH"}))

@@ -20,14 +20,13 @@ from veilface_simulations.experiment import USUAL_ARMS, Experiment, save_experim
 from veilface_simulations.results import ArmPrivacy, Result
 from veilface_simulations.run import Job
 from veilface_simulations.sweep import (
+    RECORD,
     Sweep,
     collect,
     load_jobs,
     parse_epsilons,
     plan_sweep,
-    save_sweep,
     start_sweep,
-    to_json,
 )
 from veilface_simulations.sweep_page import headline, render
 from veilface_simulations.sweep_plots import against_epsilon, places
@@ -187,7 +186,7 @@ def test_half_a_sweep_is_not_resumed(tmp_path: Path) -> None:
 
 def test_the_file_says_what_each_epsilon_bought(made_sweep: MakeSweep, tmp_path: Path) -> None:
     """Every figure that the schema promises; no privacy is null, and no price stands beside it."""
-    save_sweep(made_sweep({2.0: 0.2, math.inf: 0.12}, start=0.3), tmp_path / "sweep.json")
+    RECORD.save(made_sweep({2.0: 0.2, math.inf: 0.12}, start=0.3), tmp_path)
     written = json.loads((tmp_path / "sweep.json").read_text())
     private, openly = written["points"]
     assert written["schema"] == 1
@@ -204,7 +203,7 @@ def test_every_written_key_is_documented(made_sweep: MakeSweep) -> None:
     """The part of the schema's page on sweeps names every key of a sweep and of a point."""
     page = (Path(__file__).parents[2] / "docs" / "result-schema.md").read_text()
     part = page[page.index("# `sweep.json`") :]
-    written = to_json(made_sweep({2.0: 0.2}))
+    written = RECORD.to_json(made_sweep({2.0: 0.2}))
     for key in (*written, *written["points"][0], *written["local"]):
         assert f"`{key}`" in part or f"{key}," in part, key
 

@@ -29,7 +29,7 @@ from veilface_simulations.tracking import figures
 from veilface_simulations.tracking.figures import measure
 from veilface_simulations.tracking.free import FreeTemplate
 from veilface_simulations.tracking.page import render
-from veilface_simulations.tracking.record import from_json, to_json
+from veilface_simulations.tracking.record import RECORD
 from veilface_simulations.tracking.videos import CONDITIONS, FRAMES, read_videos, spoil
 
 HOSTILE = "<script>alert('x')</script>"
@@ -194,8 +194,8 @@ def test_the_command_measures_every_way(
     out = ["--out", str(tmp_path / "out")]
     more = ["--private", str(tmp_path / "private"), "--sheet", str(tmp_path / "sheet.png")]
     assert main([*told, *out, *more]) == 0
-    found = from_json(json.loads((tmp_path / "out" / "tracks.json").read_text()))
-    assert to_json(found) == json.loads((tmp_path / "out" / "tracks.json").read_text())
+    found = RECORD.from_json(json.loads((tmp_path / "out" / "tracks.json").read_text()))
+    assert RECORD.to_json(found) == json.loads((tmp_path / "out" / "tracks.json").read_text())
     assert found.ways() == ("mean", "best", "recurrent", "recurrent, private")
     assert found.conditions() == ("clean", "known", "new")
     assert (found.people, found.videos, found.frames) == (4, 8, 24)
@@ -218,4 +218,4 @@ def test_the_command_measures_every_way(
 def test_a_file_of_another_kind_is_refused(body: object) -> None:
     """Not read as figures of zero."""
     with pytest.raises(ArtifactError):
-        from_json(body)
+        RECORD.from_json(body)

@@ -19,11 +19,11 @@ from veilface_client.detectors.detection import Detection, Points
 from veilface_client.detectors.notes import (
     BOXES,
     FRAME,
+    METADATA,
     NEXT,
     SCORES,
     STATE,
     DetectorNotes,
-    from_metadata,
 )
 from veilface_client.detectors.opencv import LONGEST_SIDE, load_opencv
 from veilface_client.edge.embedder import open_session, read_model
@@ -110,7 +110,7 @@ def _opened(model: Path | None) -> tuple[Any, DetectorNotes]:
         else:
             content = read_model(model)
         session = open_session(content)
-        notes = from_metadata(session.get_modelmeta().custom_metadata_map)
+        notes = METADATA.read(session.get_modelmeta().custom_metadata_map)
         _verify(session, notes)
     except OSError as error:
         raise ConfigError(f"expected the detector {where}: {error.strerror}") from error

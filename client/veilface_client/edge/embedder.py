@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilface_client.alignment import network_input
-from veilface_client.edge.notes import INPUT, OUTPUT, from_metadata
+from veilface_client.edge.notes import INPUT, METADATA, OUTPUT
 from veilface_client.images import Pixels
 from veilface_common.errors import ArtifactError, ConfigError
 
@@ -28,7 +28,7 @@ class OnnxEmbedder:
             ConfigError: ONNX Runtime is not installed.
         """
         self._session = open_session(content)
-        self.notes = from_metadata(self._session.get_modelmeta().custom_metadata_map)
+        self.notes = METADATA.read(self._session.get_modelmeta().custom_metadata_map)
         self.digest = hashlib.sha256(content).hexdigest()
         self.dimension = self.notes.dimension
 

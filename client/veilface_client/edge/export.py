@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from veilface_client.edge.embedder import open_session
-from veilface_client.edge.notes import INPUT, OUTPUT, Notes, Precision, to_metadata
+from veilface_client.edge.notes import INPUT, METADATA, OUTPUT, Notes, Precision
 from veilface_client.model_store import read_model
 from veilface_client.training import embed_views
 from veilface_common.artifact import Manifest, network_of
@@ -113,7 +113,7 @@ def export(model: Released, precision: Precision = "fp32") -> Exported:
         licence=model.licence,
         made_by=f"veilface {version('veilface')}",
     )
-    onnx.helper.set_model_props(graph, to_metadata(notes))
+    onnx.helper.set_model_props(graph, METADATA.write(notes))
     content: bytes = graph.SerializeToString(deterministic=True)
     pictures = noise_pictures(CHECK_PICTURES, model.model.pixels, seed=1)
     off = verify_same(content, model.network, pictures, MOST_OFF[precision])

@@ -1,18 +1,13 @@
-"""What a model's ONNX file says of itself, as canonical JSON under one key of its metadata."""
+"""What a model's ONNX file says of itself."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Literal
 
-from veilface_common import typed_json
-from veilface_common.budget.entries import canonical
-from veilface_common.errors import ArtifactError
+from veilface_client.edge.metadata import Metadata
 from veilface_common.preprocessing import Preprocessing
 
-KEY = "veilface"
-SCHEMA = 1
 INPUT = "faces"  # float32 [B, 3, S, S], RGB / 255, aligned
 OUTPUT = "templates"  # float32 [B, D], unit length
 
@@ -33,25 +28,10 @@ class Notes:
     made_by: str
 
 
-def to_metadata(notes: Notes) -> dict[str, str]:
-    """Return what is written into the file."""
-    return {KEY: canonical({"schema": SCHEMA, **typed_json.to_json(notes)})}
-
-
-def from_metadata(metadata: dict[str, str]) -> Notes:
-    """Return what a file says of itself.
-
-    Raises:
-        ArtifactError: nothing, or something of another schema.
-    """
-    try:
-        body = json.loads(metadata[KEY])
-        schema = body["schema"]
-    except (KeyError, ValueError, TypeError):
-        raise ArtifactError(
-            "expected a model that Veilface exported, got another ONNX file",
-            hint="veilface model export --onnx FILE",
-        ) from None
-    if schema != SCHEMA:
-        raise ArtifactError(f"expected an ONNX file of schema {SCHEMA}, got {schema!r}")
-    return typed_json.from_json(Notes, body, "the ONNX file")
+METADATA = Metadata(
+    key="veilface",
+    schema=1,
+    kind=Notes,
+    what="a model that Veilface exported",
+    hint="veilface model export --onnx FILE",
+)

@@ -36,10 +36,9 @@ from veilface_simulations.detecting.evaluating import (
 from veilface_simulations.detecting.page import render
 from veilface_simulations.detecting.plots import label_of
 from veilface_simulations.detecting.record import (
-    FILE_NAME,
+    RECORD,
     Evaluation,
     Measured,
-    save_evaluation,
 )
 from veilface_simulations.detecting.sheets import contact_sheet, to_jpeg
 from veilface_simulations.display import TerminalDisplay
@@ -61,7 +60,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--detectors", required=True, metavar="LIST", help=f"with commas: {DETECTORS_HELP}"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help=f"for {PAGE} and {FILE_NAME}"
+        "--out", type=Path, required=True, metavar="DIR", help=f"for {PAGE} and {RECORD.name}"
     )
     parser.add_argument(
         "--clips", type=int, default=CLIPS, metavar="N", help=f"of {FRAMES} frames: {CLIPS}"
@@ -178,7 +177,7 @@ def _write(evaluation: Evaluation, tallies: Sequence[Tally], out: Path, *, drawn
         beside = f"sheet-1.jpg to sheet-{len(sheets)}.jpg in the same folder."
     page = render(evaluation, sheets if drawn else (), beside=beside)
     write_atomically(out / PAGE, page.encode(), mode=PUBLIC)
-    save_evaluation(evaluation, out / FILE_NAME)  # last: who finds it finds all
+    RECORD.save(evaluation, out)  # last: who finds it finds all
 
 
 def _print(evaluation: Evaluation, out: Path) -> None:

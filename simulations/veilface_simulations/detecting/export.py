@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from veilface_client.detectors.notes import (
     BOXES,
     FRAME,
+    METADATA,
     NEXT,
     SCORES,
     STATE,
     DetectorNotes,
-    to_metadata,
 )
 from veilface_client.edge.embedder import open_session
 from veilface_client.edge.export import OPSET, load_onnx, noise_pictures, quietly, strip
@@ -102,7 +102,7 @@ def export(
         licence=LICENCE.get(data, UNKNOWN),
         made_by=f"veilface {version('veilface')}",
     )
-    onnx.helper.set_model_props(graph, to_metadata(notes))
+    onnx.helper.set_model_props(graph, METADATA.write(notes))
     content: bytes = graph.SerializeToString(deterministic=True)
     verify_same(content, step, classic=classic)
     return content

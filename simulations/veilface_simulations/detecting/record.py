@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from veilface_common import typed_json
-from veilface_common.errors import ArtifactError
-from veilface_common.files import PUBLIC, write_atomically
 from veilface_common.metrics import Interval
-
-SCHEMA = 1
-FILE_NAME = "evaluate.json"
+from veilface_simulations.record_file import RecordFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,28 +79,4 @@ class Evaluation:
     seconds: float
 
 
-def to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Return what stands in `evaluate.json`."""
-    return {"schema": SCHEMA, **typed_json.to_json(evaluation)}
-
-
-def from_json(value: object) -> Evaluation:
-    """Return what `to_json` wrote.
-
-    Raises:
-        ArtifactError: another schema, a missing key or a value of another type.
-    """
-    schema = value.get("schema") if isinstance(value, Mapping) else type(value).__name__
-    if schema != SCHEMA:
-        raise ArtifactError(f"expected {FILE_NAME} of schema {SCHEMA}, got {schema!r}")
-    return typed_json.from_json(Evaluation, value, FILE_NAME)
-
-
-def save_evaluation(evaluation: Evaluation, path: Path) -> None:
-    """Write it to the file `path`: whole, or not at all.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    text = json.dumps(to_json(evaluation), indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, (text + "\n").encode(), mode=PUBLIC)
+RECORD = RecordFile("evaluate.json", Evaluation)

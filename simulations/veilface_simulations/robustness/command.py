@@ -33,10 +33,9 @@ from veilface_simulations.robustness.measuring import (
 from veilface_simulations.robustness.page import render
 from veilface_simulations.robustness.plots import percent_cell
 from veilface_simulations.robustness.record import (
-    FILE_NAME,
+    RECORD,
     Definition,
     Robustness,
-    save_robustness,
 )
 from veilface_simulations.robustness.relative import against
 from veilface_simulations.robustness.scenes import Cropped, Eye, Scenes, Sought, choose
@@ -54,7 +53,7 @@ def add_robustness(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a run's model/")
     parser.add_argument("--data", required=True, metavar="SOURCE", help=KINDS_HELP)
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help=f"for {PAGE} and {FILE_NAME}"
+        "--out", type=Path, required=True, metavar="DIR", help=f"for {PAGE} and {RECORD.name}"
     )
     parser.add_argument(
         "--baseline", type=Path, metavar="DIR", help="another model, for relative errors"
@@ -94,7 +93,7 @@ def run_robustness(arguments: argparse.Namespace) -> int:
         return INTERRUPTED
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_atomically(arguments.out / PAGE, render(found).encode(), mode=PUBLIC)
-    save_robustness(found, arguments.out / FILE_NAME)  # last: who finds it finds both
+    RECORD.save(found, arguments.out)  # last: who finds it finds both
     _print(found, arguments.out)
     return 0
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from veilface_common import typed_json
-from veilface_common.errors import ArtifactError
-from veilface_common.files import PUBLIC, write_atomically
 from veilface_common.metrics import Interval
+from veilface_simulations.record_file import RecordFile
 from veilface_simulations.robustness.figures import Rates
 from veilface_simulations.robustness.relative import Relative
-
-SCHEMA = 1
-FILE_NAME = "robustness.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,28 +86,4 @@ class Robustness:
     seconds: float
 
 
-def to_json(robustness: Robustness) -> dict[str, Any]:
-    """Return what stands in `robustness.json`."""
-    return {"schema": SCHEMA, **typed_json.to_json(robustness)}
-
-
-def from_json(value: object) -> Robustness:
-    """Return what `to_json` wrote.
-
-    Raises:
-        ArtifactError: another schema, a missing key or a value of another type.
-    """
-    schema = value.get("schema") if isinstance(value, Mapping) else type(value).__name__
-    if schema != SCHEMA:
-        raise ArtifactError(f"expected {FILE_NAME} of schema {SCHEMA}, got {schema!r}")
-    return typed_json.from_json(Robustness, value, FILE_NAME)
-
-
-def save_robustness(robustness: Robustness, path: Path) -> None:
-    """Write it to the file `path`: whole, or not at all.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    text = json.dumps(to_json(robustness), indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, (text + "\n").encode(), mode=PUBLIC)
+RECORD = RecordFile("robustness.json", Robustness)

@@ -41,12 +41,11 @@ from veilface_simulations.tracking.measuring import (
 )
 from veilface_simulations.tracking.page import render
 from veilface_simulations.tracking.record import (
-    FILE_NAME,
+    RECORD,
     Learnt,
     Measurement,
     Model,
     Row,
-    save_measurement,
 )
 from veilface_simulations.tracking.sheet import drawn_videos, sheet
 from veilface_simulations.tracking.videos import (
@@ -77,7 +76,7 @@ def add_tracks(parser: argparse.ArgumentParser) -> None:
         "--free", metavar="SOURCE", help=f"train a free LSTM on photographs: {KINDS_HELP}"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help=f"for {PAGE} and {FILE_NAME}"
+        "--out", type=Path, required=True, metavar="DIR", help=f"for {PAGE} and {RECORD.name}"
     )
     parser.add_argument(
         "--half",
@@ -114,7 +113,7 @@ def run_tracks(arguments: argparse.Namespace) -> int:
     if arguments.sheet is not None and real is not None:
         Image.fromarray(real).save(arguments.sheet)
     write_atomically(arguments.out / PAGE, render(found, looks).encode(), mode=PUBLIC)
-    save_measurement(found, arguments.out / FILE_NAME)  # last: who finds it finds both
+    RECORD.save(found, arguments.out)  # last: who finds it finds both
     _print(found, arguments.out)
     return 0
 
