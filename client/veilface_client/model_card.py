@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 from veilface_common.artifact import Manifest
-from veilface_common.page import page
+from veilface_common.page import facts_table, page
 from veilface_common.preprocessing import preprocessing_of
 from veilface_common.release import Contribution, Release
 from veilface_common.robustness_table import Perturbed, RobustnessTable
@@ -289,14 +289,10 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _section(section: Section) -> str:
-    facts = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
-        for name, value in section.facts
-    )
     lines = "".join(f"<p>{escape(line)}</p>" for line in section.lines)
     return (
         f'<section class="long"><h2>{escape(section.title)}</h2>'
-        + (f'<table class="settings"><tbody>{facts}</tbody></table>' if facts else "")
+        + facts_table(section.facts)
         + lines
         + (_table(section) if section.rows else "")
         + "</section>"

@@ -6,6 +6,7 @@ Content-Security-Policy forbids scripts and requests even where that should have
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from importlib import resources
 from string import Template
@@ -21,6 +22,15 @@ def page(*, title: str, kicker: str, headline: str, lead: str, body: str, style:
         lead=f"<p>{escape(lead)}</p>",
         body=body,
     )
+
+
+def facts_table(facts: Iterable[tuple[str, str]]) -> str:
+    """Return (name, value) texts as a table of two columns; nothing where there are none."""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
+        for name, value in facts
+    )
+    return f'<table class="settings"><tbody>{rows}</tbody></table>' if rows else ""
 
 
 def package_text(package: str, name: str) -> str:

@@ -244,17 +244,13 @@ def _reasons(records: Sequence[RoundRecord]) -> str:
     ]
     if not found:
         return ""
-    rows = "".join(
-        f'<tr><th scope="row">Round {number}, {escape(name)}</th><td>{escape(reason)}</td></tr>'
-        for number, name, reason in found[:_MOST_REASONS]
+    rows = pages.facts_table(
+        (f"Round {number}, {name}", reason) for number, name, reason in found[:_MOST_REASONS]
     )
     more = (
         f"<p>The newest {_MOST_REASONS} of {len(found)}.</p>" if len(found) > _MOST_REASONS else ""
     )
-    return (
-        '<section class="long"><h2>Left out, and why</h2>'
-        f'<table class="settings"><tbody>{rows}</tbody></table>{more}</section>'
-    )
+    return f'<section class="long"><h2>Left out, and why</h2>{rows}{more}</section>'
 
 
 def _provenance(shown: Shown) -> str:
@@ -267,15 +263,8 @@ def _provenance(shown: Shown) -> str:
         ("Figures of the model", _figures_told(shown.proven)),
         ("Records", f"{len(shown.proven.written)} believed, {len(shown.proven.rejected)} not"),
     ]
-    rows = "".join(
-        f'<tr><th scope="row">{name}</th><td>{escape(text)}</td></tr>'
-        for name, text in settings
-        if text
-    )
-    return (
-        '<section class="long"><h2>Where this is from</h2>'
-        f'<table class="settings"><tbody>{rows}</tbody></table></section>'
-    )
+    known = pages.facts_table((name, text) for name, text in settings if text)
+    return f'<section class="long"><h2>Where this is from</h2>{known}</section>'
 
 
 def _told(proven: Proven) -> Reported | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 
+from veilface_common.page import facts_table
 from veilface_simulations.auditing.record import Record
 from veilface_simulations.findings import percent
 from veilface_simulations.results import ArmPrivacy, Result
@@ -34,7 +34,7 @@ def privacy_section(result: Result, audit: Record | None) -> str:
         ("Steps", f"{spent.steps:,}"),
     ]
     return (
-        f"<section><h2>Privacy</h2><p>{escape(_price(result, spent))}</p>{_table(rows)}"
+        f"<section><h2>Privacy</h2><p>{escape(_price(result, spent))}</p>{facts_table(rows)}"
         "<p>The figures are those of the organisation that spent most. Each keeps a ledger in "
         "<code>organisations/NAME/ledger.db</code>: <code>veilface report</code> says what it "
         "means, <code>veilface-audit</code> checks it without this program.</p></section>"
@@ -52,7 +52,7 @@ def _not_audited() -> str:
 def _audit(found: Record | None) -> str:
     if found is None or found.audited.run_epsilon is None:  # of no run, so not of this one
         return _not_audited()
-    return f"<p>{_verdict(found)}</p>{_table(_measured(found))}<p>{escape(_shows(found))}</p>"
+    return f"<p>{_verdict(found)}</p>{facts_table(_measured(found))}<p>{escape(_shows(found))}</p>"
 
 
 def _verdict(found: Record) -> str:
@@ -113,13 +113,6 @@ def _shows(found: Record) -> str:
         f"{shown}; so large a claim is beyond so few canaries, and that the noise is there at all "
         "is shown by the tests of the mechanism alone."
     )
-
-
-def _table(rows: Sequence[tuple[str, str]]) -> str:
-    cells = "".join(
-        f'<tr><th scope="row">{name}</th><td>{escape(text)}</td></tr>' for name, text in rows
-    )
-    return f'<table class="settings"><tbody>{cells}</tbody></table>'
 
 
 def _price(result: Result, spent: ArmPrivacy) -> str:

@@ -203,6 +203,14 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def repeat_section(command: str, settings: Iterable[tuple[str, str]], *, what: str = "this") -> str:
+    """Return the command that measures the same again, and what it was measured with."""
+    return (
+        f'<section class="long"><h2>To repeat {what}</h2><pre>{escape(command)}</pre>'
+        f"{pages.facts_table(settings)}</section>"
+    )
+
+
 def figures_section(drawn: Iterable[plots.Plot]) -> str:
     """Return plots as HTML, each with its title and its caption."""
     figures = "".join(
@@ -280,10 +288,4 @@ def _settings(result: Result) -> str:
     ]
     if any(arm.privacy is not None for arm in result.arms):
         settings = [entry for entry in settings if entry[0] != "Privacy"]
-    rows = "".join(
-        f'<tr><th scope="row">{name}</th><td>{escape(text)}</td></tr>' for name, text in settings
-    )
-    return (
-        f'<section class="long"><h2>To repeat this run</h2><pre>{escape(result.command)}</pre>'
-        f'<table class="settings"><tbody>{rows}</tbody></table></section>'
-    )
+    return repeat_section(result.command, settings, what="this run")

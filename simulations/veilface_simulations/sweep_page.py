@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from veilface_simulations.findings import CLEAR_GAP, percent
 from veilface_simulations.privacy_section import WHOM
-from veilface_simulations.report import figures_section, page, rate_cell, warnings_section
+from veilface_simulations.report import (
+    figures_section,
+    page,
+    rate_cell,
+    repeat_section,
+    warnings_section,
+)
 from veilface_simulations.sweep import Level, Point, Sweep
 from veilface_simulations.sweep_plots import against_epsilon
 
@@ -152,10 +157,4 @@ def _settings(sweep: Sweep) -> str:
         ("Engine", sweep.engine),
         ("Seed", str(sweep.seed)),
     ]
-    rows = "".join(
-        f'<tr><th scope="row">{name}</th><td>{escape(text)}</td></tr>' for name, text in settings
-    )
-    return (
-        f'<section class="long"><h2>To repeat this sweep</h2><pre>{escape(sweep.command)}</pre>'
-        f'<table class="settings"><tbody>{rows}</tbody></table></section>'
-    )
+    return repeat_section(sweep.command, settings, what="this sweep")

@@ -10,7 +10,7 @@ from veilface_common import page as pages
 from veilface_simulations.detecting.plots import all_plots, best, label_of
 from veilface_simulations.detecting.record import Evaluation, Measured, OfSize, OnClips
 from veilface_simulations.findings import percent
-from veilface_simulations.report import figures_section, rate_cell
+from veilface_simulations.report import figures_section, rate_cell, repeat_section
 
 _STYLE = """
 .sheet img { display: block; width: 100%; margin-bottom: 1rem; }
@@ -185,11 +185,4 @@ def _settings(evaluation: Evaluation) -> str:
         ("Started", f"{evaluation.started}, took {evaluation.seconds:.0f} s"),
         ("Versions", ", ".join(f"{name} {text}" for name, text in evaluation.versions.items())),
     ]
-    rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>'
-        for name, text in settings
-    )
-    return (
-        f'<section class="long"><h2>To repeat this</h2><pre>{escape(evaluation.command)}</pre>'
-        f'<table class="settings"><tbody>{rows}</tbody></table></section>'
-    )
+    return repeat_section(evaluation.command, settings)

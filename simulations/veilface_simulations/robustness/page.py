@@ -15,7 +15,7 @@ from veilface_common import page as pages
 from veilface_common.metrics import Interval
 from veilface_simulations import drawn
 from veilface_simulations.findings import percent
-from veilface_simulations.report import figures_section, warnings_section
+from veilface_simulations.report import figures_section, repeat_section, warnings_section
 from veilface_simulations.robustness.plots import heat_maps
 from veilface_simulations.robustness.record import Cell, Measured, Robustness
 from veilface_simulations.robustness.scenes import Cropped
@@ -232,13 +232,7 @@ def _settings(robustness: Robustness) -> str:
         ("Started", f"{robustness.started}, took {robustness.seconds:.0f} s"),
         ("Versions", ", ".join(f"{name} {text}" for name, text in robustness.versions.items())),
     ]
-    rows = "".join(
-        f'<tr><th scope="row">{name}</th><td>{escape(text)}</td></tr>' for name, text in settings
-    )
-    return (
-        f'<section class="long"><h2>To repeat this</h2><pre>{escape(robustness.command)}</pre>'
-        f'<table class="settings"><tbody>{rows}</tbody></table></section>'
-    )
+    return repeat_section(robustness.command, settings)
 
 
 def _named(model: Measured) -> str:

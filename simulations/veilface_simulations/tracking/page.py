@@ -12,7 +12,7 @@ from PIL import Image
 from veilface_client.images import Pixels
 from veilface_common import page as pages
 from veilface_simulations.findings import percent
-from veilface_simulations.report import figures_section, warnings_section
+from veilface_simulations.report import figures_section, repeat_section, warnings_section
 from veilface_simulations.tracking.figures import Figure
 from veilface_simulations.tracking.plots import NAMES, error_rates
 from veilface_simulations.tracking.record import Measurement, Model
@@ -154,13 +154,7 @@ def _settings(measured: Measurement) -> str:
         ("Started", f"{measured.started}, took {measured.seconds:.0f} s"),
         ("Versions", ", ".join(f"{name} {text}" for name, text in measured.versions.items())),
     ]
-    rows = "".join(
-        f'<tr><th scope="row">{name}</th><td>{escape(text)}</td></tr>' for name, text in settings
-    )
-    return (
-        f'<section class="long"><h2>To repeat this</h2><pre>{escape(measured.command)}</pre>'
-        f'<table class="settings"><tbody>{rows}</tbody></table></section>'
-    )
+    return repeat_section(measured.command, settings)
 
 
 def _named(model: Model) -> str:
