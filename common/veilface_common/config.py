@@ -103,6 +103,20 @@ class AugmentationConfig:
         )
 
 
+UNVARIED = AugmentationConfig(
+    flip=False,
+    shift=0,
+    scale=0,
+    rotation_degrees=0,
+    brightness=0,
+    contrast=0,
+    saturation=0,
+    grey=0,
+    blur=0,
+    erase=0,
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
     """The cosine-margin softmax (CosFace) that the embedding is trained against."""

@@ -18,21 +18,9 @@ from veilface_client.augmentation import (
 )
 from veilface_client.images import canvas_pixels
 from veilface_client.transform import Augmentation
-from veilface_common.config import AugmentationConfig
+from veilface_common.config import UNVARIED, AugmentationConfig
 
 PIXELS = 32
-NOTHING = AugmentationConfig(
-    flip=False,
-    shift=0,
-    scale=0,
-    rotation_degrees=0,
-    brightness=0,
-    contrast=0,
-    saturation=0,
-    grey=0,
-    blur=0,
-    erase=0,
-)
 
 
 def generator(seed: int = 1) -> Generator:
@@ -59,7 +47,7 @@ def with_draws(config: AugmentationConfig, **columns: float) -> Variation:
 
 def test_zero_strengths_are_the_centre_view() -> None:
     """With every strength 0 training sees what evaluation sees."""
-    assert torch.allclose(varied(NOTHING), centre_view(canvases(), PIXELS), atol=1e-4)
+    assert torch.allclose(varied(UNVARIED), centre_view(canvases(), PIXELS), atol=1e-4)
 
 
 def test_centre_view_is_the_middle_of_the_canvas() -> None:
@@ -87,23 +75,23 @@ def test_centre_view_is_the_middle_of_the_canvas() -> None:
 )
 def test_every_strength_does_something(strength: dict[str, float]) -> None:
     """Each setting alone changes images, keeps them finite and within [0, 1]."""
-    faces = varied(replace(NOTHING, **strength))
+    faces = varied(replace(UNVARIED, **strength))
     assert faces.dtype == torch.float32
     assert faces.shape == (6, 3, PIXELS, PIXELS)
     assert 0 <= faces.min() <= faces.max() <= 1
-    assert (faces - varied(NOTHING)).abs().max() > 0.02
+    assert (faces - varied(UNVARIED)).abs().max() > 0.02
 
 
 def test_a_mirrored_face_is_the_flipped_centre_view() -> None:
     """A draw below one half mirrors, and mirrors exactly."""
-    config = replace(NOTHING, flip=True)
+    config = replace(UNVARIED, flip=True)
     faces = vary(canvases(), with_draws(config, column0=0.1), PIXELS)
     assert torch.allclose(faces, centre_view(canvases(), PIXELS).flip(3), atol=1e-4)
 
 
 def test_a_shift_shows_what_was_really_there() -> None:
     """A shift by an eighth of the side shows the canvas's own edge, not black, not repeated."""
-    config = replace(NOTHING, shift=0.125)
+    config = replace(UNVARIED, shift=0.125)
     faces = vary(canvases(), with_draws(config, column3=1.0), PIXELS)  # to the right by 4 of 32
     border = (canvas_pixels(PIXELS) - PIXELS) // 2
     expected = canvases()[:, :, border:-border, 2 * border :].to(torch.float32) / 255
@@ -112,7 +100,7 @@ def test_a_shift_shows_what_was_really_there() -> None:
 
 def test_colour_follows_torchvision() -> None:
     """Saturation, contrast, brightness by torchvision's formulas, where nothing is cut off."""
-    config = replace(NOTHING, brightness=0.2, contrast=0.2, saturation=0.2)
+    config = replace(UNVARIED, brightness=0.2, contrast=0.2, saturation=0.2)
     faces = centre_view(canvases(), PIXELS) * 0.4 + 0.2
     dim = (canvases().to(torch.float32) * 0.4 + 0.2 * 255).round().to(torch.uint8)
     how = with_draws(config, column5=1.0, column6=0.0, column7=1.0)  # 1.2, 0.8, 1.2
@@ -124,7 +112,7 @@ def test_colour_follows_torchvision() -> None:
 
 def test_blur_follows_torchvision() -> None:
     """The chosen images are blurred by a Gaussian; torchvision's own is the oracle."""
-    how = with_draws(replace(NOTHING, blur=1.0), column9=0.9)
+    how = with_draws(replace(UNVARIED, blur=1.0), column9=0.9)
     faces = vary(canvases(), how, PIXELS)
     plain = centre_view(canvases(), PIXELS)
     expected = functional.gaussian_blur(plain, [5, 5], [float(how.blur[0])] * 2)

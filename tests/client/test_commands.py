@@ -3,45 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.client.recognition.desks import PASSPHRASE, WordDesk, model_folder
+from tests.client.command_parts import Veilface, runner
+from tests.client.recognition.desks import model_folder
 
 from veilface_client.cli import _COMMANDS, _EXAMPLES, build_parser, main
-from veilface_client.key_providers.passphrase import CHEAPEST, PassphraseProvider
-from veilface_client.recognition import desk
-
-Veilface = Callable[..., tuple[int, Any, str]]
 
 
 @pytest.fixture
 def veilface(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Veilface:
-    """Return a function that runs a command and gives (exit code, what it printed, errors).
-
-    Photographs are files with a word in them, as `WordDesk` reads them.
-    """
-    passphrase = tmp_path / "pass.txt"
-    passphrase.write_text(PASSPHRASE)
-    passphrase.chmod(0o600)
-    monkeypatch.setenv("VEILFACE_PASSPHRASE_FILE", str(passphrase))
-    monkeypatch.setenv("VEILFACE_HOME", str(tmp_path / "shop"))
-    monkeypatch.setattr(desk, "Desk", WordDesk)
-    monkeypatch.setattr(
-        "veilface_client.key_providers.passphrase.PassphraseProvider",
-        lambda text: PassphraseProvider(text, CHEAPEST),
-    )
-
-    def run(*arguments: str) -> tuple[int, Any, str]:
-        code = main(arguments)
-        told = capsys.readouterr()
-        text: Any = json.loads(told.out) if "--json" in arguments and told.out else told.out
-        return code, text, told.err
-
+    """Return a function that runs a command of an organisation with a model."""
+    run = runner(tmp_path, monkeypatch, capsys)
     model = model_folder(tmp_path / "model")
     assert run("init", "--name", "shop", "--model", str(model), "--detector", "centre")[0] == 0
     return run

@@ -6,24 +6,19 @@ import html
 import json
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.client.recognition.desks import PASSPHRASE, WordDesk, model_folder
+from tests.client.command_parts import Veilface, runner
+from tests.client.recognition.desks import model_folder
 from tests.client.release_parts import KEY, edit, write_release
 
-from veilface_client.cli import main
 from veilface_client.home_layout import training_folder
 from veilface_client.identity import trust_coordinator
-from veilface_client.key_providers.passphrase import CHEAPEST, PassphraseProvider
-from veilface_client.recognition import desk
 from veilface_client.service.certificate import made_certificate
-
-Veilface = Callable[..., tuple[int, Any, str]]
 
 
 class Coordinator:
@@ -80,23 +75,7 @@ def veilface(
     coordinator: Coordinator,
 ) -> Veilface:
     """Return a function that runs a command of an organisation that has joined, without a model."""
-    home, passphrase = tmp_path / "shop", tmp_path / "pass.txt"
-    passphrase.write_text(PASSPHRASE)
-    passphrase.chmod(0o600)
-    monkeypatch.setenv("VEILFACE_PASSPHRASE_FILE", str(passphrase))
-    monkeypatch.setenv("VEILFACE_HOME", str(home))
-    monkeypatch.setattr(desk, "Desk", WordDesk)
-    monkeypatch.setattr(
-        "veilface_client.key_providers.passphrase.PassphraseProvider",
-        lambda text: PassphraseProvider(text, CHEAPEST),
-    )
-
-    def run(*arguments: str) -> tuple[int, Any, str]:
-        code = main(arguments)
-        told = capsys.readouterr()
-        text: Any = json.loads(told.out) if "--json" in arguments and told.out else told.out
-        return code, text, told.err
-
+    home, run = tmp_path / "shop", runner(tmp_path, monkeypatch, capsys)
     code, told, _ = run("init", "--name", "shop", "--detector", "centre")
     assert (code, "no model yet" in told) == (0, True)
     trust_coordinator(training_folder(home), "valley", KEY.public)

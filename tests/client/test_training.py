@@ -23,7 +23,13 @@ from veilface_client.training import (
     trainable_people,
 )
 from veilface_client.transform import Augmentation
-from veilface_common.config import AugmentationConfig, ModelConfig, RunConfig, TrainingConfig
+from veilface_common.config import (
+    UNVARIED,
+    AugmentationConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+)
 from veilface_common.errors import ConfigError
 from veilface_common.models import build
 
@@ -33,18 +39,6 @@ CONFIG = RunConfig(
     precision="fp32",
     model=ModelConfig(dimension=32),
     training=TrainingConfig(optimizer="adamw", batch_size=8, local_epochs=2.0),
-)
-STILL = AugmentationConfig(
-    flip=False,
-    shift=0,
-    scale=0,
-    rotation_degrees=0,
-    brightness=0,
-    contrast=0,
-    saturation=0,
-    grey=0,
-    blur=0,
-    erase=0,
 )
 
 
@@ -86,7 +80,7 @@ def test_training_learns_a_few_people_by_heart() -> None:
     """
     images, labels = faces()
     network, head = build(CONFIG.model, seed=1), new_head()
-    config = replace(CONFIG, augmentation=STILL)
+    config = replace(CONFIG, augmentation=UNVARIED)
     losses = [
         train(network, head, images, labels, config, learning_rate=1e-3, seed=n).mean_loss
         for n in range(8)

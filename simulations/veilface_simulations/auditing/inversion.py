@@ -23,7 +23,12 @@ from veilface_client.private_heads import UnitHead
 from veilface_client.units import Units
 from veilface_common.budget.entries import Head
 from veilface_common.budget.ledger import Reservation
-from veilface_common.config import AugmentationConfig, ModelConfig, PrivacyConfig, RunConfig
+from veilface_common.config import (
+    UNVARIED,
+    ModelConfig,
+    PrivacyConfig,
+    RunConfig,
+)
 from veilface_simulations import drawn
 from veilface_simulations.auditing.faults import SHIPPED, Fault, Silent
 from veilface_simulations.auditing.subject import Subject, parameters, release, subject_of
@@ -34,18 +39,6 @@ _SMOOTHNESS = 0.1  # weight of the total variation
 _NAME = b"drawn person"
 _FAR = 1e6  # a step so long that what it moves is read without rounding
 _UNCLIPPED = 1e6
-_PLAIN = AugmentationConfig(
-    flip=False,
-    shift=0,
-    scale=0,
-    rotation_degrees=0,
-    brightness=0,
-    contrast=0,
-    saturation=0,
-    grey=0,
-    blur=0,
-    erase=0,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +95,7 @@ def _subject(fault: Fault, seed: int, *, norm: float, noise_multiplier: float) -
         device="cpu",
         precision="fp32",
         model=ModelConfig(name="classic", dimension=32),
-        augmentation=_PLAIN,
+        augmentation=UNVARIED,
         privacy=privacy,
     )
     return subject_of(config, fault, 1)
