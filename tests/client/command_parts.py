@@ -13,27 +13,30 @@ from tests.client.recognition.desks import PASSPHRASE, WordDesk
 from veilface_client.cli import main
 from veilface_client.key_providers.passphrase import CHEAPEST, PassphraseProvider
 from veilface_client.recognition import desk
+from veilface_client.recognition.desk import Desk
 
 Veilface = Callable[..., tuple[int, Any, str]]
 
 
-def runner(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Veilface:
-    """Return a function that runs a command and gives (exit code, what it printed, errors).
-
-    The organisation's home is `folder`/shop.
-    """
+def settle(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Desk] = WordDesk) -> None:
+    """Let commands find a home in `folder`/shop, quick to unlock, with such a desk."""
     passphrase = folder / "pass.txt"
     passphrase.write_text(PASSPHRASE)
     passphrase.chmod(0o600)
     monkeypatch.setenv("VEILFACE_PASSPHRASE_FILE", str(passphrase))
     monkeypatch.setenv("VEILFACE_HOME", str(folder / "shop"))
-    monkeypatch.setattr(desk, "Desk", WordDesk)
+    monkeypatch.setattr(desk, "Desk", kind)
     monkeypatch.setattr(
         "veilface_client.key_providers.passphrase.PassphraseProvider",
         lambda text: PassphraseProvider(text, CHEAPEST),
     )
+
+
+def runner(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Veilface:
+    """Return a function that runs a command and gives (exit code, what it printed, errors)."""
+    settle(folder, monkeypatch)
 
     def run(*arguments: str) -> tuple[int, Any, str]:
         code = main(arguments)

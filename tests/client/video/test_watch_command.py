@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.client.recognition.desks import PASSPHRASE, enrol, open_desk
+from tests.client.command_parts import settle
+from tests.client.recognition.desks import enrol, open_desk
 from tests.client.video.squares import COLOURS, Person, SquareDesk, Squares, scene, write_film
 
 from veilface_client.cli import main
 from veilface_client.commands import watching as command
-from veilface_client.key_providers.passphrase import CHEAPEST, PassphraseProvider
 from veilface_client.recognition import desk
 from veilface_client.video.picturing import ContactSheet, overlaid, shortened
 from veilface_client.video.reading import open_video
@@ -50,17 +50,8 @@ def watch(
     """Return a function that watches: (exit code, lines, errors). Ada and bob are enrolled."""
     with open_desk(tmp_path / "shop") as made:
         enrol(made, "ada", "bob")
-    passphrase = tmp_path / "pass.txt"
-    passphrase.write_text(PASSPHRASE)
-    passphrase.chmod(0o600)
-    monkeypatch.setenv("VEILFACE_PASSPHRASE_FILE", str(passphrase))
-    monkeypatch.setenv("VEILFACE_HOME", str(tmp_path / "shop"))
-    monkeypatch.setattr(desk, "Desk", SquareDesk)
+    settle(tmp_path, monkeypatch, SquareDesk)
     monkeypatch.setattr(desk, "open_detector", lambda _text: Squares())
-    monkeypatch.setattr(
-        "veilface_client.key_providers.passphrase.PassphraseProvider",
-        lambda text: PassphraseProvider(text, CHEAPEST),
-    )
 
     def run(*arguments: str) -> tuple[int, list[Any], str]:
         code = main(["watch", *arguments])
