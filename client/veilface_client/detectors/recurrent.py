@@ -31,7 +31,7 @@ from veilface_client.images import Pixels
 from veilface_common.errors import ArtifactError, ConfigError
 
 SHIPPED = "rnn-drawn.onnx"
-SCORE = 0.4  # from which a cell is a face's centre; docs/detector.md
+SCORE = 0.7  # from which a cell is a face's centre; docs/detector.md
 # Pixels of the longer side: small faces are found in the first look, large ones in the second.
 STILL_SIDES = (LONGEST_SIDE, 224)
 VIDEO_SIDE = 320
