@@ -2,7 +2,8 @@
 
     DIR/flower/app/pyproject.toml    the bundle: configuration and no code
     DIR/flower/home/                 Flower's own files (FLWR_HOME)
-    DIR/flower/*.log                 what Flower printed
+    DIR/flower/superlink.log         what Flower printed
+    DIR/flower/lost-N.log            the same of an attempt that Flower gave up
 
 Every process below carries the run's folder in its environment; that mark finds them all at the
 end, whatever session or parent they have by then (Ray's detach themselves).
@@ -37,6 +38,7 @@ from veilface_server.flower_command import (
 
 MARK = "VEILFACE_ENGINE_OF"
 _START_SECONDS = 90.0
+_LOG = "superlink.log"
 _GLANCE_SECONDS = 0.5
 _ASK_SECONDS = 30.0  # Flower itself, where its log does not say that the run has ended
 _END = b"Finished task"
@@ -72,6 +74,7 @@ def run_with_flower(
             except _LostRunError:
                 if attempt == _ATTEMPTS:
                     raise
+                (work / _LOG).replace(work / f"lost-{attempt}.log")
             else:
                 return
             finally:
@@ -122,7 +125,7 @@ def _start_superlink(
         "--control-api-address", f"127.0.0.1:{free_port()}",
         "--disable-runtime-dependency-installation",
     ]  # fmt: skip
-    with (work / "superlink.log").open("wb") as log:
+    with (work / _LOG).open("wb") as log:
         return subprocess.Popen(  # noqa: S603 -- our own command line
             [program(command[0], environment), *command[1:]],
             env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -140,7 +143,7 @@ def _wait_for(superlink: subprocess.Popen[bytes], port: int, work: Path) -> None
         time.sleep(0.2)
     raise EngineError(
         "Flower's SuperLink did not start",
-        hint=f"see {work / 'superlink.log'}, or --engine inprocess",
+        hint=f"see {work / _LOG}, or --engine inprocess",
     )
 
 
@@ -160,7 +163,7 @@ def _follow(
     environment: Mapping[str, str],
 ) -> None:
     """Wait for the end of the run. Its progress is seen in the coordinator's folder."""
-    log = work / "superlink.log"
+    log = work / _LOG
     asked = time.monotonic()
     while True:
         time.sleep(_GLANCE_SECONDS)

@@ -87,6 +87,8 @@ def test_a_run_that_was_only_slow_is_begun_again(
         return begun
 
     assert run(SILENT, SILENT, Standing("finished:completed")) == 3
+    logs = {path.name for path in (tmp_path / "work").glob("*.log")}
+    assert logs == {"lost-1.log", "lost-2.log", "superlink.log"}
     with pytest.raises(EngineError, match="3 times: no sign of life for a minute"):
         run(SILENT, SILENT, SILENT)
     with pytest.raises(EngineError, match="disk"):
