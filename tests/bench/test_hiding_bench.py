@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from veilface_client.alignment import TEMPLATE, cut, similarity
 from veilface_client.detectors.haar import LEFT_EYE, RIGHT_EYE, Haar
+from veilface_client.detectors.recurrent import Recurrent
 from veilface_client.embedding import Embedder
 from veilface_client.hiding.covering import HOWS, Cover, How, coarse, cover_for
 from veilface_client.hiding.finding import find_all
@@ -227,7 +228,12 @@ def test_how_many_faces_are_covered(real_faces: Path) -> None:
             place = [float(row[key]) for key in ("x", "y", "width", "height")]
             boxes.setdefault(row["file"], []).append(place)
     haar = Haar()
-    looks = {"one look": haar.detect, "all": lambda picture: find_all(picture, [haar])}
+    both = [haar, Recurrent()]
+    looks = {
+        "one look": haar.detect,
+        "all": lambda picture: find_all(picture, [haar]),
+        "all, by haar and rnn": lambda picture: find_all(picture, both),
+    }
     for name, find in looks.items():
         faces, covered, area = np.zeros(3), np.zeros(3), 0.0
         started = time.process_time()
